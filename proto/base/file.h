@@ -1,0 +1,22 @@
+// Small files as whole strings. A failed system call gives absl::ErrnoToStatus of its errno.
+#ifndef ENGRAM_PROTO_BASE_FILE_H_
+#define ENGRAM_PROTO_BASE_FILE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace engram {
+
+// The whole file. InvalidArgument if it is larger than `max_bytes` or not a regular file.
+absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t max_bytes);
+
+// Writes `bytes` beside `path`, syncs, and renames: readers see the old file or the whole new one.
+absl::Status WriteFileAtomically(const std::string& path, absl::string_view bytes);
+
+}  // namespace engram
+
+#endif  // ENGRAM_PROTO_BASE_FILE_H_
