@@ -1,0 +1,90 @@
+// The messages of GatherStream, encoded and decoded by hand: ordinary protobuf on the wire (see
+// engram/v1/engram.proto), but ids go straight from and into arrays and row bytes are never copied
+// into a message object.
+#ifndef ENGRAM_PROTO_WIRE_H_
+#define ENGRAM_PROTO_WIRE_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "google/protobuf/io/zero_copy_stream.h"
+#include "proto/sha256.h"
+
+namespace engram {
+
+// Values of the enums in engram.proto.
+enum class RequestKind : uint32_t { kUnspecified = 0, kGather = 1, kCancel = 2 };
+enum class ResponseKind : uint32_t { kUnspecified = 0, kAnswer = 1, kDraining = 2 };
+enum class WirePriority : uint32_t { kUnspecified = 0, kDecode = 1, kPrefill = 2 };
+inline constexpr uint32_t kFlagChecksums = 1;
+
+struct StreamRequest {
+  uint64_t request_id = 0;
+  RequestKind kind = RequestKind::kUnspecified;  // may hold a number this version does not know
+  std::string digest;                            // raw bytes; 32 in a well-formed gather
+  uint32_t layer = 0;
+  WirePriority priority = WirePriority::kUnspecified;
+  uint64_t budget_us = 0;
+  uint32_t flags = 0;
+  std::vector<uint32_t> rows;
+  std::vector<uint64_t> wide_rows;
+};
+
+// Reads one message. InvalidArgument: not protobuf, a wrong wire type, a packed field cut off, or
+// more than `max_rows` ids. `request` is reused: what the message does not set is reset, vectors
+// keep their capacity. After an error `request.request_id` holds the id if it had been read.
+absl::Status DecodeStreamRequest(google::protobuf::io::ZeroCopyInputStream* input,
+                                 uint64_t max_rows, StreamRequest& request);
+
+// Bytes that EncodeGatherRequest writes at most before the ids themselves.
+inline constexpr size_t kMaxRequestHeader = 128;
+
+// Writes everything of a gather request but the ids' bytes to `out` (which must hold
+// kMaxRequestHeader bytes) and returns how many; the ids, little-endian, must follow directly:
+// `rows` u32 each, or with `wide` u64 each.
+size_t EncodeRequestHeader(uint64_t request_id, const Sha256& digest, uint32_t layer,
+                           WirePriority priority, uint64_t budget_us, uint32_t flags, uint64_t rows,
+                           bool wide, uint8_t* out);
+
+// The whole message that cancels a request.
+std::string EncodeCancel(uint64_t request_id);
+
+struct StreamResponse {
+  uint64_t request_id = 0;
+  ResponseKind kind = ResponseKind::kUnspecified;
+  uint32_t code = 0;  // a google.rpc.Code
+  std::string message;
+  uint32_t piece = 0;
+  bool last = false;
+  std::vector<std::pair<uint32_t, uint32_t>> failures;  // (position, code)
+  std::vector<uint32_t> checksums;
+  // Where the row bytes lie within the message, for whoever scatters them; 0 bytes for none.
+  uint64_t rows_offset = 0;
+  uint64_t rows_bytes = 0;
+};
+
+// Reads one message, skipping over the row bytes. InvalidArgument: not protobuf, a wrong wire type,
+// or a field cut off. `response` is reused as in DecodeStreamRequest.
+absl::Status DecodeStreamResponse(google::protobuf::io::ZeroCopyInputStream* input,
+                                  StreamResponse& response);
+
+// Bytes that EncodeAnswerHeader appends at most, checksums and error message apart.
+inline constexpr size_t kMaxAnswerHeader = 64;
+
+// Appends everything of an answer but the row bytes to `out`; exactly `rows_bytes` bytes of rows
+// must follow directly. `checksums` may be empty.
+void EncodeAnswerHeader(uint64_t request_id, uint32_t piece, bool last,
+                        std::span<const uint32_t> checksums, uint64_t rows_bytes, std::string& out);
+
+// Whole messages without rows: a request's one last answer when it failed, and the drain notice.
+std::string EncodeErrorAnswer(uint64_t request_id, const absl::Status& status);
+std::string EncodeDrainNotice();
+
+}  // namespace engram
+
+#endif  // ENGRAM_PROTO_WIRE_H_
