@@ -1,0 +1,159 @@
+// The client library: rows of an Engram table, from memory servers into the caller's buffers,
+// while the caller does something else.
+//
+//   ASSIGN_OR_RETURN(auto client, Client::Connect({.servers = {"10.0.0.1:50051", ...}}));
+//   LookBack state;                                   // one per sequence
+//   ASSIGN_OR_RETURN(Ticket ticket, client->SubmitTokens(tokens, {}, state,
+//                                                        {{1, rows_1}, {14, rows_14}}, {}));
+//   ... compute layer 0 ...
+//   RETURN_IF_ERROR(ticket.Wait(1));                  // rows_1 is in place
+//
+// The library starts one I/O thread ("engram-io") per client beside the threads gRPC starts. It
+// changes nothing process-wide: no signal handlers, no malloc settings.
+#ifndef ENGRAM_CLIENT_CLIENT_H_
+#define ENGRAM_CLIENT_CLIENT_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "client/options.h"
+#include "proto/geometry.h"
+#include "proto/range_map.h"
+#include "proto/row_ids.h"
+#include "proto/row_layout.h"
+#include "proto/sha256.h"
+#include "proto/token_map.h"
+
+namespace engram {
+
+// A layer's part of a lookup by row ids.
+struct RowsLookup {
+  uint32_t layer = 0;
+  std::span<const int64_t> rows;  // global row ids of that layer; kNoRow (-1) gives zeros
+  std::span<uint8_t> out;         // [rows.size(), row_bytes], row-major, rows in request order
+};
+
+// A layer's part of a lookup by token ids.
+struct LayerBuffer {
+  uint32_t layer = 0;
+  std::span<uint8_t> out;  // [tokens, columns, row_bytes], row-major
+};
+
+// Decode requests go before prefill requests on a server.
+enum class LookupPriority { kDecode, kPrefill };
+
+struct LookupOptions {
+  // Counted from the submit; then every layer that is not in place fails with DeadlineExceeded.
+  absl::Duration timeout = absl::Seconds(10);
+  LookupPriority priority = LookupPriority::kDecode;
+};
+
+class Lookup;
+
+// One submitted lookup. Movable; to be used by one thread at a time. The ids and buffers of the
+// lookup are borrowed until Wait has returned for every layer without DeadlineExceeded of its own
+// `deadline`, or the ticket is destroyed: the destructor cancels what is outstanding and returns
+// when nothing will touch them any more.
+class Ticket {
+ public:
+  Ticket();
+  Ticket(Ticket&&) noexcept;
+  Ticket& operator=(Ticket&&) noexcept;
+  ~Ticket();
+
+  // Returns when the layer's rows are in place (OK), or will never be:
+  //   InvalidArgument / OutOfRange  a row id is not one of the layer's (position and id named)
+  //   Unavailable         a server was lost or nobody holds a row; names server or range
+  //   FailedPrecondition  a server no longer holds the client's table generation
+  //   DeadlineExceeded    the lookup's timeout; or `deadline`, which leaves the lookup running
+  //   DataLoss / Internal what a server sent cannot be trusted
+  //   NotFound            the lookup has no such layer
+  // After a failure the layer's buffer holds unspecified bytes: never use them.
+  absl::Status Wait(uint32_t layer, absl::Time deadline = absl::InfiniteFuture());
+
+  // Wait for every layer; the first failure in the order of the lookup's layers.
+  absl::Status WaitAll(absl::Time deadline = absl::InfiniteFuture());
+
+  // True when Wait(layer) would return at once.
+  bool Done(uint32_t layer) const;
+
+ private:
+  friend class Client;
+  explicit Ticket(std::shared_ptr<Lookup> lookup);
+  std::shared_ptr<Lookup> lookup_;
+};
+
+// What a server says of itself, or why it says nothing.
+struct ServerStatus {
+  std::string address;
+  absl::Status status;  // of asking it; the fields below hold only when OK
+  std::string version;
+  std::string model;
+  std::string state;    // "LOADING", "SERVING", "DRAINING"
+  Sha256 digest{};      // of its active generation
+  std::string shard;    // "I/N"
+  std::vector<RowRange> ranges;
+  uint64_t rows = 0;
+  uint64_t bytes = 0;
+};
+
+// Asks every server at once, each within `timeout`; results in the order of `addresses`.
+std::vector<ServerStatus> AskServers(const std::vector<std::string>& addresses,
+                                     absl::Duration timeout);
+
+// All methods are safe from any number of threads at once.
+class Client {
+ public:
+  // Asks every server what it holds and opens a stream to each.
+  //   InvalidArgument      the options (named)
+  //   FailedPrecondition   servers of differing tables, or not the expected digest (servers and
+  //                        digests named)
+  //   Unavailable          rows that no reachable server holds (ranges and servers named), unless
+  //                        options.allow_partial; or no server at all
+  static absl::StatusOr<std::unique_ptr<Client>> Connect(ClientOptions options);
+  // Fails outstanding lookups with CANCELLED and returns when nothing touches their buffers.
+  ~Client();
+
+  const std::string& model() const;
+  const Geometry& geometry() const;
+  const RowLayout& layout() const;
+  const Sha256& digest() const;
+  // Null where no server has one: then token ids are refused and row ids work.
+  const TokenMap* token_map() const;
+
+  // The rows that no connected server holds right now.
+  std::vector<RowRange> MissingRanges() const;
+
+  // Starts one lookup of some layers, the nearest first. Returns in microseconds: ids are borrowed
+  // and looked at on the I/O thread, so what is wrong with them is said by Wait.
+  // InvalidArgument: no layers, a layer twice, a buffer of the wrong size. NotFound: a layer
+  // without a table.
+  absl::StatusOr<Ticket> SubmitRows(const std::vector<RowsLookup>& layers,
+                                    const LookupOptions& options);
+
+  // The same from token ids: hashes the chunk `tokens` [T] (borrowed) of a sequence whose earlier
+  // positions are in `state`, and moves `state` past the chunk. `dead` [T] (borrowed), or empty:
+  // nonzero positions are not hashed and get zeros.
+  // Also InvalidArgument: a token id beyond the token map (position named; `state` is unchanged).
+  // FailedPrecondition: no token map.
+  absl::StatusOr<Ticket> SubmitTokens(std::span<const uint32_t> tokens,
+                                      std::span<const uint8_t> dead, LookBack& state,
+                                      const std::vector<LayerBuffer>& layers,
+                                      const LookupOptions& options);
+
+ private:
+  class Impl;
+  explicit Client(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace engram
+
+#endif  // ENGRAM_CLIENT_CLIENT_H_

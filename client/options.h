@@ -1,0 +1,50 @@
+#ifndef ENGRAM_CLIENT_OPTIONS_H_
+#define ENGRAM_CLIENT_OPTIONS_H_
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "proto/sha256.h"
+
+namespace engram {
+
+struct ClientOptions {
+  // Any of the servers, in any order: "host:port" or "unix:PATH".
+  std::vector<std::string> servers;
+
+  // What decides behaviour.
+
+  // Refuse any other table; unset: the one table that all servers hold.
+  std::optional<Sha256> expect_digest;
+  // Accept a fleet that does not hold every row; lookups of missing rows then fail.
+  bool allow_partial = false;
+  // How long Connect waits for the servers to cover the table.
+  absl::Duration connect_timeout = absl::Seconds(5);
+
+  // What decides speed.
+
+  // Answer bytes asked for at once of one server; more waits its turn. At least one request is
+  // always let through.
+  uint64_t credit_bytes = 16 << 20;
+  // Rows of one request at most (the server's limit also holds).
+  uint32_t rows_per_request = 16384;
+  // How long the I/O thread and Wait poll before they sleep. A sleeping core takes 50 us and more
+  // to wake; a polling one is busy.
+  absl::Duration spin = absl::ZeroDuration();
+
+  // A line on a server lost or back. Called from the I/O thread; must not block. May be null.
+  std::function<void(absl::string_view)> log;
+
+  // InvalidArgument naming the option.
+  absl::Status Validate() const;
+};
+
+}  // namespace engram
+
+#endif  // ENGRAM_CLIENT_OPTIONS_H_
