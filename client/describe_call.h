@@ -1,0 +1,47 @@
+// Asking servers what they hold, outside the I/O thread's stream.
+#ifndef ENGRAM_CLIENT_DESCRIBE_CALL_H_
+#define ENGRAM_CLIENT_DESCRIBE_CALL_H_
+
+#include <grpcpp/channel.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "client/client.h"
+#include "engram/v1/engram.grpc.pb.h"
+
+namespace engram {
+
+// A DescribeResponse that was understood and is consistent in itself.
+struct ServerInfo {
+  std::string version;
+  std::string model;
+  Geometry geometry;
+  RowLayout layout;
+  std::optional<Sha256> token_map;  // its SHA-256
+  Sha256 digest{};                  // of the generation below
+  std::vector<RowRange> ranges;     // of that generation
+  v1::ServerState state = v1::SERVER_STATE_UNSPECIFIED;
+  Shard shard;
+  uint64_t max_rows_per_request = 0;
+};
+
+// Picks the generation of `wanted`, or without one the active generation.
+// FailedPrecondition: the server does not hold it. InvalidArgument: the response contradicts itself.
+absl::StatusOr<ServerInfo> ParseDescribe(const v1::DescribeResponse& response,
+                                         const std::optional<Sha256>& wanted);
+
+// A channel with the settings that the stream is fast with.
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address);
+
+// Blocking. The token map of one server. Unavailable and the like as the call fails; NotFound: the
+// server has none.
+absl::StatusOr<TokenMap> FetchTokenMap(const std::string& address, absl::Duration timeout);
+
+}  // namespace engram
+
+#endif  // ENGRAM_CLIENT_DESCRIBE_CALL_H_
