@@ -44,7 +44,7 @@ struct Connection {
 };
 
 // Everything but connection() and WaitForConnection() is for the I/O thread alone.
-class FanOut final : private ServerLink::Listener {
+class FanOut final : public ServerLink::Listener {
  public:
   // Borrows `queue`.
   FanOut(const ClientOptions& options, grpc::CompletionQueue* queue);

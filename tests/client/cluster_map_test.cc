@@ -1,0 +1,75 @@
+#include "client/cluster_map.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace engram {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+Geometry TinyGeometry() {
+  GeometryParams params;
+  params.layer_ids = {0, 2};
+  params.max_ngram = 3;
+  params.heads = 3;
+  params.bucket_floors = {11, 17};
+  params.seed = 7;
+  params.compressed_vocab = 50;
+  params.pad_token = 4;
+  return *Geometry::Derive(params);  // 112 and 252 rows
+}
+
+TEST(ClusterMap, EqualShardsCoverEveryRowOnce) {
+  const Geometry geometry = TinyGeometry();
+  std::vector<std::vector<RowRange>> held;
+  for (uint32_t i = 0; i < 5; ++i) held.push_back(ShardRanges(geometry, {i, 5}));
+  const ClusterMap map(geometry, held);
+  for (size_t layer = 0; layer < 2; ++layer) {
+    const LayerSegments& segments = map.layer(layer);
+    ASSERT_EQ(segments.all().size(), 5u);
+    for (uint64_t row = 0; row < geometry.layers()[layer].rows; ++row) {
+      const Segment& segment = segments.all()[segments.Find(row)];
+      EXPECT_LE(segment.begin, row);
+      EXPECT_LT(row, segment.end);
+      EXPECT_EQ(segment.servers.size(), 1u);
+    }
+  }
+  EXPECT_THAT(map.Missing(std::vector<bool>(5, true)), IsEmpty());
+}
+
+TEST(ClusterMap, NamesWhatNobodyUsableHoldsMergedAcrossBorders) {
+  const Geometry geometry = TinyGeometry();
+  const ClusterMap map(geometry, {{{0, 0, 50}, {2, 0, 252}}, {{0, 40, 60}}, {{0, 70, 112}}});
+  EXPECT_THAT(map.Missing({true, true, true}), ElementsAre(RowRange{0, 60, 70}));
+  EXPECT_THAT(map.Missing({true, false, false}), ElementsAre(RowRange{0, 50, 112}));
+  EXPECT_THAT(map.Missing({false, true, true}),
+              ElementsAre(RowRange{0, 0, 40}, RowRange{0, 60, 70}, RowRange{2, 0, 252}));
+}
+
+TEST(ClusterMap, ReplicasShareASegment) {
+  const Geometry geometry = TinyGeometry();
+  const std::vector<RowRange> whole = ShardRanges(geometry, {0, 1});
+  const ClusterMap map(geometry, {whole, whole});
+  ASSERT_EQ(map.layer(0).all().size(), 1u);
+  EXPECT_THAT(map.layer(0).all()[0].servers, ElementsAre(0, 1));
+  EXPECT_THAT(map.Missing({false, true}), IsEmpty());
+}
+
+TEST(ClusterMap, FindsRowsOfVeryUnevenSegments) {
+  const Geometry geometry = TinyGeometry();
+  std::vector<std::vector<RowRange>> held(2);
+  held[0] = {{2, 0, 1}, {2, 2, 3}, {2, 4, 5}, {2, 250, 252}};
+  held[1] = {{2, 6, 249}};
+  const ClusterMap map(geometry, held);
+  for (uint64_t row = 0; row < 252; ++row) {
+    const Segment& segment = map.layer(1).all()[map.layer(1).Find(row)];
+    EXPECT_TRUE(segment.begin <= row && row < segment.end) << row;
+  }
+}
+
+}  // namespace
+}  // namespace engram
