@@ -2,7 +2,7 @@
 
 #include <array>
 #include <bit>
-#include <vector>
+#include <cstddef>
 
 namespace engram {
 namespace {

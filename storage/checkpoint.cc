@@ -87,8 +87,8 @@ absl::Status CheckFileName(const JsonFields& map, const std::string& name,
   const auto& text = file.get_ref<const std::string&>();
   if (text.empty() || text == "." || text == ".." || absl::StrContains(text, '/') ||
       absl::StrContains(text, '\0')) {
-    return map.Complain(name, absl::StrCat("names the file `", text,
-                                           "`, which is not a file of the directory"));
+    return map.Complain(
+        name, absl::StrCat("names the file `", text, "`, which is not a file of the directory"));
   }
   return absl::OkStatus();
 }
@@ -104,8 +104,8 @@ absl::StatusOr<TensorPlace> FindIndexed(const std::string& directory, const std:
   ASSIGN_OR_RETURN(const SafetensorsFile* header, headers.Get(file));
   const auto tensor = header->tensors.find(name);
   if (tensor == header->tensors.end()) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": holds no tensor `", name, "`, which ",
-                                                   kIndexFile, " places in it"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": holds no tensor `", name, "`, which ", kIndexFile, " places in it"));
   }
   return PlaceOf(file, name, tensor->second);
 }
@@ -146,7 +146,8 @@ absl::StatusOr<std::vector<std::string>> ListSafetensors(const std::string& dire
 absl::StatusOr<std::vector<TensorPlace>> ScannedTableTensors(const std::string& directory) {
   ASSIGN_OR_RETURN(const std::vector<std::string> files, ListSafetensors(directory));
   if (files.empty()) {
-    return absl::NotFoundError(absl::StrCat(directory, ": no *.safetensors file and no ", kIndexFile));
+    return absl::NotFoundError(
+        absl::StrCat(directory, ": no *.safetensors file and no ", kIndexFile));
   }
   std::vector<TensorPlace> places;
   for (const std::string& file : files) {
@@ -170,9 +171,9 @@ absl::Status CheckTensor(const std::string& directory, const TensorPlace& place,
                                                    "; only ", dtype, " is supported here"));
   }
   if (place.shape != std::vector<uint64_t>{rows, width}) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        Where(directory, place), " has shape [", absl::StrJoin(place.shape, ", "),
-        "], but the configuration gives [", rows, ", ", width, "]"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(Where(directory, place), " has shape [", absl::StrJoin(place.shape, ", "),
+                     "], but the configuration gives [", rows, ", ", width, "]"));
   }
   return absl::OkStatus();
 }
@@ -190,16 +191,16 @@ absl::StatusOr<std::map<uint32_t, Halves>> GroupByLayer(const std::string& direc
   for (TensorPlace& place : places) {
     const TableTensor tensor = *ParseTableTensor(place.name);
     if (!geometry.LayerIndex(tensor.layer).ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(Where(directory, place), " is a table of layer ", tensor.layer,
-                       ", which the configuration does not list"));
+      return absl::InvalidArgumentError(absl::StrCat(Where(directory, place),
+                                                     " is a table of layer ", tensor.layer,
+                                                     ", which the configuration does not list"));
     }
     Halves& halves = layers[tensor.layer];
     std::optional<TensorPlace>& half = tensor.is_scale ? halves.scale : halves.weight;
     if (half.has_value()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          Where(directory, place), " is a second table of layer ", tensor.layer, " beside `",
-          half->name, "` of ", half->file));
+      return absl::InvalidArgumentError(absl::StrCat(Where(directory, place),
+                                                     " is a second table of layer ", tensor.layer,
+                                                     " beside `", half->name, "` of ", half->file));
     }
     half = std::move(place);
   }
@@ -207,8 +208,8 @@ absl::StatusOr<std::map<uint32_t, Halves>> GroupByLayer(const std::string& direc
 }
 
 absl::Status MissingTensor(const std::string& directory, uint32_t layer, absl::string_view half) {
-  return absl::InvalidArgumentError(absl::StrCat(
-      directory, ": tensor `layers.", layer, ".engram.embed.", half, "` is missing"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(directory, ": tensor `layers.", layer, ".engram.embed.", half, "` is missing"));
 }
 
 absl::StatusOr<std::vector<LayerTensors>> FindTables(const std::string& directory,

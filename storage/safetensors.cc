@@ -80,9 +80,9 @@ absl::StatusOr<std::string> ReadHeaderText(const std::string& path, uint64_t* fi
                                         " bytes; the format allows ", kMaxSafetensorsHeader));
   }
   if (length > *file_size - kLengthBytes) {
-    return Malformed(path,
-                     absl::StrCat("the header states a length of ", length,
-                                  " bytes, beyond the file's end (", *file_size, " bytes): truncated"));
+    return Malformed(
+        path, absl::StrCat("the header states a length of ", length,
+                           " bytes, beyond the file's end (", *file_size, " bytes): truncated"));
   }
   std::string text(length, '\0');
   RETURN_IF_ERROR(ReadExactly(fd, path, kLengthBytes, length, text.data()));
@@ -103,8 +103,8 @@ absl::Status CheckBytes(const JsonFields& fields, const SafetensorsTensor& tenso
   uint64_t elements = 1;
   for (const uint64_t extent : tensor.shape) {
     if (__builtin_mul_overflow(elements, extent, &elements)) {
-      return fields.Complain("shape", absl::StrCat("[", absl::StrJoin(tensor.shape, ", "),
-                                                   "] overflows 64 bits"));
+      return fields.Complain(
+          "shape", absl::StrCat("[", absl::StrJoin(tensor.shape, ", "), "] overflows 64 bits"));
     }
   }
   const uint64_t bits_each = SafetensorsDtypeBits(tensor.dtype);
@@ -116,10 +116,9 @@ absl::Status CheckBytes(const JsonFields& fields, const SafetensorsTensor& tenso
   }
   if (bits % 8 != 0 || bits / 8 != tensor.bytes) {
     return fields.Complain(
-        "data_offsets",
-        absl::StrCat("spans ", tensor.bytes, " bytes, but shape [",
-                     absl::StrJoin(tensor.shape, ", "), "] of ", tensor.dtype, " takes ",
-                     bits / 8, bits % 8 != 0 ? " and a fraction" : ""));
+        "data_offsets", absl::StrCat("spans ", tensor.bytes, " bytes, but shape [",
+                                     absl::StrJoin(tensor.shape, ", "), "] of ", tensor.dtype,
+                                     " takes ", bits / 8, bits % 8 != 0 ? " and a fraction" : ""));
   }
   return absl::OkStatus();
 }
@@ -139,9 +138,9 @@ absl::StatusOr<SafetensorsTensor> ReadTensor(const JsonFields& fields, uint64_t 
                            absl::StrCat("begins at ", begin, ", after its end ", end));
   }
   if (end > file_size - data) {
-    return fields.Complain("data_offsets",
-                           absl::StrCat("ends at ", end, ", but the file has only ",
-                                        file_size - data, " bytes of data: truncated"));
+    return fields.Complain(
+        "data_offsets", absl::StrCat("ends at ", end, ", but the file has only ", file_size - data,
+                                     " bytes of data: truncated"));
   }
   tensor.file_offset = data + begin;
   tensor.bytes = end - begin;
@@ -194,8 +193,8 @@ absl::StatusOr<SafetensorsFile> ReadSafetensorsHeader(const std::string& path) {
   ASSIGN_OR_RETURN(const json header, ParseJsonObject(text, absl::StrCat(path, ": its header")));
   const uint64_t data = kLengthBytes + text.size();
   for (const auto& [name, entry] : header.items()) {
-    const std::string where =
-        name == "__metadata__" ? std::string("`__metadata__`") : absl::StrCat("tensor `", name, "`");
+    const std::string where = name == "__metadata__" ? std::string("`__metadata__`")
+                                                     : absl::StrCat("tensor `", name, "`");
     if (!entry.is_object()) {
       return Malformed(path, absl::StrCat(where, " is not a JSON object"));
     }

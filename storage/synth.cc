@@ -59,7 +59,9 @@ uint64_t Mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-uint64_t LayerKey(uint64_t seed, uint32_t layer) { return Mix(Mix(seed + kGamma) + layer + kGamma); }
+uint64_t LayerKey(uint64_t seed, uint32_t layer) {
+  return Mix(Mix(seed + kGamma) + layer + kGamma);
+}
 
 void MakeRow(uint64_t layer_key, uint64_t row, uint8_t* values, uint8_t* scales) {
   uint64_t counter = Mix(layer_key + row + kGamma);
@@ -254,8 +256,8 @@ absl::Status PrepareDirectory(const std::string& directory) {
     const std::string name = it->path().filename().string();
     if (name == "config.json" || name == "tokenizer.json" || absl::EndsWith(name, ".safetensors") ||
         absl::EndsWith(name, ".safetensors.index.json") || name == "engram.sidecar") {
-      return absl::AlreadyExistsError(absl::StrCat(directory, " holds a checkpoint or part of one (",
-                                                   name, "); name another directory"));
+      return absl::AlreadyExistsError(absl::StrCat(
+          directory, " holds a checkpoint or part of one (", name, "); name another directory"));
     }
   }
   if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot list ", directory));

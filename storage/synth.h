@@ -12,7 +12,7 @@ namespace engram {
 struct SynthOptions {
   std::string out;  // directory; made if need be, and must hold no checkpoint yet
   uint64_t bucket_floor = 16'000'000;  // the real model's: 188.8 GiB of tables
-  uint64_t seed = 0;      // of the row bytes; the seed of the geometry's hash stays 0
+  uint64_t seed = 0;                   // of the row bytes; the seed of the geometry's hash stays 0
   std::string tokenizer;  // a tokenizer.json to copy, padded to V4.1's 129,280 ids; empty: none,
                           // and the compressed vocabulary is the real model's 99,092
 };

@@ -80,8 +80,8 @@ absl::Status TableReader::Read(size_t layer_index, uint64_t begin, uint64_t coun
                                uint8_t* out) const {
   const uint64_t rows = checkpoint_.geometry().layers()[layer_index].rows;
   if (begin > rows || count > rows - begin) {
-    return absl::InternalError(absl::StrCat("rows [", begin, ", +", count, ") asked of a table of ",
-                                            rows, " rows"));
+    return absl::InternalError(
+        absl::StrCat("rows [", begin, ", +", count, ") asked of a table of ", rows, " rows"));
   }
   const LayerTensors& tensors = checkpoint_.layers()[layer_index];
   const Source& source = sources_[layer_index];

@@ -1,0 +1,245 @@
+#include "storage/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/checkpoint_builder.h"
+#include "tests/support/status_matchers.h"
+
+namespace engram {
+namespace {
+
+using ::testing::ElementsAre;
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+constexpr auto kMissing = absl::StatusCode::kNotFound;
+
+class CheckpointTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<Checkpoint> Open() { return Checkpoint::Open(dir_.path()); }
+
+  // The tiny checkpoint in one file, its tensors changed.
+  void WriteWith(const std::vector<TestTensor>& tensors) {
+    tiny_.WriteConfig(dir_.path());
+    WriteTestFile(dir_.File("model.safetensors"), SafetensorsBytes(tensors));
+  }
+  absl::Status OpenWith(const std::vector<TestTensor>& tensors) {
+    WriteWith(tensors);
+    return Open().status();
+  }
+  absl::Status OpenWithConfig(absl::string_view field, const nlohmann::json& value) {
+    tiny_.WriteOneFile(dir_.path());
+    nlohmann::json config = tiny_.Config();
+    config["text_config"][std::string(field)] = value;
+    WriteTestFile(dir_.File("config.json"), config.dump());
+    return Open().status();
+  }
+  void WriteIndex(const nlohmann::json& index) {
+    WriteTestFile(dir_.File("model.safetensors.index.json"), index.dump());
+  }
+
+  TempDir dir_;
+  TinyCheckpoint tiny_;
+};
+
+TEST_F(CheckpointTest, OpensOneFile) {
+  tiny_.WriteOneFile(dir_.path());
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
+  EXPECT_EQ(checkpoint.directory(), dir_.path());
+  EXPECT_EQ(checkpoint.sidecar_path(), dir_.File("engram.sidecar"));
+  EXPECT_EQ(checkpoint.config().model, "tiny");
+  EXPECT_EQ(checkpoint.layout(), PackedFp8Layout(64));
+  EXPECT_FALSE(checkpoint.token_map().has_value());
+  ASSERT_EQ(checkpoint.layers().size(), 2u);
+  const LayerTensors& layer = checkpoint.layers()[1];
+  const uint64_t rows = checkpoint.geometry().layers()[1].rows;
+  EXPECT_EQ(layer.layer, 3u);
+  EXPECT_EQ(layer.weight.name, "layers.3.engram.embed.weight");
+  EXPECT_EQ(layer.weight.file, "model.safetensors");
+  EXPECT_EQ(layer.weight.dtype, "F8_E4M3");
+  EXPECT_THAT(layer.weight.shape, ElementsAre(rows, 64));
+  EXPECT_EQ(layer.weight.bytes, rows * 64);
+  EXPECT_THAT(layer.scale->shape, ElementsAre(rows, 2));
+  EXPECT_EQ(layer.scale->file_offset, layer.weight.file_offset + rows * 64);
+}
+
+TEST_F(CheckpointTest, OpensManyFilesWithAnIndex) {
+  tiny_.WriteIndexed(dir_.path());
+  WriteTestFile(dir_.File("unrelated.safetensors"), "damaged, but not in the index");
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
+  EXPECT_EQ(checkpoint.layers()[0].weight.file, "model-00001-of-00009.safetensors");
+  EXPECT_EQ(checkpoint.layers()[0].scale->file, "model-00002-of-00009.safetensors");
+  EXPECT_EQ(checkpoint.layers()[1].weight.file, "model-00003-of-00009.safetensors");
+}
+
+TEST_F(CheckpointTest, OpensManyFilesWithoutAnIndex) {
+  tiny_.WriteIndexed(dir_.path());
+  std::filesystem::remove(dir_.File("model.safetensors.index.json"));
+  WriteTestFile(dir_.File("other.safetensors"), SafetensorsBytes({{"x", "U8", {1}, "x"}}));
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
+  EXPECT_EQ(checkpoint.layers()[1].weight.file, "model-00003-of-00009.safetensors");
+}
+
+TEST_F(CheckpointTest, LayersFollowTheConfigurationAndNamesMayHaveAPrefix) {
+  tiny_.layer_ids = {14, 1};
+  tiny_.prefix = "model.language_model.";
+  tiny_.WriteOneFile(dir_.path());
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
+  EXPECT_EQ(checkpoint.layers()[0].layer, 14u);
+  EXPECT_EQ(checkpoint.layers()[0].weight.name,
+            "model.language_model.layers.14.engram.embed.weight");
+  EXPECT_EQ(checkpoint.layers()[1].layer, 1u);
+}
+
+TEST_F(CheckpointTest, IgnoresTensorsThatOnlyLookAlike) {
+  std::vector<TestTensor> tensors = tiny_.Tensors();
+  for (const char* name :
+       {"xlayers.1.engram.embed.weight", "layers.01.engram.embed.weight",
+        "layers.+1.engram.embed.weight", "layers.x.engram.embed.weight", "1.engram.embed.weight",
+        ".engram.embed.weight", "layers.1.engram.embed.weight.bak", "layers.1.engram.wkv.weight",
+        "layers.99999999999.engram.embed.weight"}) {
+    tensors.push_back({name, "U8", {1}, "x"});
+  }
+  EXPECT_THAT(OpenWith(tensors), IsOk());
+}
+
+TEST_F(CheckpointTest, TakesTheSidecarPathGiven) {
+  tiny_.WriteOneFile(dir_.path());
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint,
+                       Checkpoint::Open(dir_.path(), {dir_.File("elsewhere")}));
+  EXPECT_EQ(checkpoint.sidecar_path(), dir_.File("elsewhere"));
+}
+
+TEST_F(CheckpointTest, RefusesWhatIsNotThere) {
+  EXPECT_THAT(Checkpoint::Open(dir_.File("absent")),
+              StatusIs(kMissing, dir_.File("absent") + ": no such directory"));
+  EXPECT_THAT(Open(), StatusIs(kMissing, dir_.File("config.json")));
+  tiny_.WriteConfig(dir_.path());
+  EXPECT_THAT(Open(), StatusIs(kMissing, dir_.path() + ": no *.safetensors file"));
+}
+
+TEST_F(CheckpointTest, RefusesPaperVariant) {
+  WriteTestFile(dir_.File("config.json"),
+                R"({"layer_ids": [1, 15], "max_ngram_size": 3, "n_head_per_ngram": 8,
+                    "engram_vocab_size": [646400, 646400], "n_embed_per_ngram": 512, "pad_id": 2,
+                    "seed": 0})");
+  EXPECT_THAT(Open(), StatusIs(absl::StatusCode::kUnimplemented,
+                               dir_.File("config.json") + ": tables of the paper variant"));
+}
+
+TEST_F(CheckpointTest, RefusesConfigurationsThatContradictThemselvesOrTheTables) {
+  EXPECT_THAT(OpenWithConfig("engram_n_heads", "two"), StatusIs(kInvalid, "engram_n_heads"));
+  EXPECT_THAT(OpenWithConfig("engram_num_embeddings", {1, 2}), StatusIs(kInvalid, ""));
+  EXPECT_THAT(OpenWithConfig("engram_head_dim", 48),
+              StatusIs(kInvalid, "field `engram_head_dim` is 48, not a multiple of 32"));
+  EXPECT_THAT(OpenWithConfig("engram_head_dim", 96),
+              StatusIs(kInvalid, "tensor `layers.1.engram.embed.weight` has shape ["));
+}
+
+TEST_F(CheckpointTest, RefusesMissingTensors) {
+  EXPECT_THAT(OpenWith({tiny_.Weight(1), tiny_.Scale(1), tiny_.Weight(3)}),
+              StatusIs(kInvalid, "tensor `layers.3.engram.embed.scale` is missing"));
+  EXPECT_THAT(OpenWith({tiny_.Weight(1), tiny_.Scale(1), tiny_.Scale(3)}),
+              StatusIs(kInvalid, "tensor `layers.3.engram.embed.weight` is missing"));
+  EXPECT_THAT(OpenWith({{"x", "U8", {1}, "x"}}),
+              StatusIs(kInvalid, "tensor `layers.1.engram.embed.weight` is missing"));
+}
+
+TEST_F(CheckpointTest, RefusesRowsThatContradictTheGeometry) {
+  std::vector<TestTensor> tensors = tiny_.Tensors();
+  TestTensor& scale = tensors[3];
+  const uint64_t rows = scale.shape[0]--;
+  scale.data.resize(scale.data.size() - 2);
+  EXPECT_THAT(OpenWith(tensors),
+              StatusIs(kInvalid,
+                       absl::StrCat(dir_.File("model.safetensors"),
+                                    ": tensor `layers.3.engram.embed.scale` has shape [", rows - 1,
+                                    ", 2], but the configuration gives [", rows, ", 2]")));
+  tensors = tiny_.Tensors();
+  tensors[0].shape = {tensors[0].data.size()};
+  EXPECT_THAT(OpenWith(tensors),
+              StatusIs(kInvalid, "tensor `layers.1.engram.embed.weight` has shape ["));
+}
+
+TEST_F(CheckpointTest, RefusesOtherDtypes) {
+  for (const char* dtype : {"U8", "I8", "F8_E5M2"}) {
+    std::vector<TestTensor> tensors = tiny_.Tensors();
+    tensors[0].dtype = dtype;
+    EXPECT_THAT(OpenWith(tensors),
+                StatusIs(kInvalid, absl::StrCat("tensor `layers.1.engram.embed.weight` is ", dtype,
+                                                "; only F8_E4M3 is supported")));
+  }
+  std::vector<TestTensor> tensors = tiny_.Tensors();
+  tensors[1].dtype = "F32";
+  tensors[1].data.resize(tensors[1].data.size() * 4);
+  EXPECT_THAT(OpenWith(tensors), StatusIs(kInvalid,
+                                          "tensor `layers.1.engram.embed.scale` is F32; "
+                                          "only F8_E8M0 is supported"));
+}
+
+TEST_F(CheckpointTest, RefusesTwoTensorsForOneLayer) {
+  std::vector<TestTensor> tensors = tiny_.Tensors();
+  tiny_.prefix = "model.";
+  tensors.push_back(tiny_.Weight(1));
+  EXPECT_THAT(OpenWith(tensors), StatusIs(kInvalid, "is a second table of layer 1 beside `"));
+
+  tiny_.prefix = "";
+  tiny_.WriteOneFile(dir_.path());
+  WriteTestFile(dir_.File("copy.safetensors"), SafetensorsBytes({tiny_.Scale(3)}));
+  EXPECT_THAT(Open(), StatusIs(kInvalid, "is a second table of layer 3 beside `"));
+}
+
+TEST_F(CheckpointTest, RefusesATableOfALayerThatTheConfigurationLacks) {
+  std::vector<TestTensor> tensors = tiny_.Tensors();
+  tensors.push_back({"layers.5.engram.embed.weight", "F8_E4M3", {1, 64}, std::string(64, 'x')});
+  EXPECT_THAT(OpenWith(tensors),
+              StatusIs(kInvalid, "is a table of layer 5, which the configuration"));
+}
+
+TEST_F(CheckpointTest, RefusesDamagedFiles) {
+  tiny_.WriteOneFile(dir_.path());
+  const std::string path = dir_.File("model.safetensors");
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - 1);
+  EXPECT_THAT(Open(), StatusIs(kInvalid, "truncated"));
+  EXPECT_THAT(Open(), StatusIs(kInvalid, path));
+}
+
+TEST_F(CheckpointTest, RefusesBadIndexes) {
+  tiny_.WriteConfig(dir_.path());
+  const std::string name = "layers.1.engram.embed.weight";
+  const std::string path = dir_.File("model.safetensors.index.json");
+  WriteTestFile(path, "{");
+  EXPECT_THAT(Open(), StatusIs(kInvalid, path));
+  WriteIndex({{"weight_map", 3}});
+  EXPECT_THAT(Open(), StatusIs(kInvalid, "field `weight_map` is missing or not a JSON object"));
+  WriteIndex({{"weight_map", {{name, 3}}}});
+  EXPECT_THAT(Open(), StatusIs(kInvalid, absl::StrCat("field `", name, "` is not a file name")));
+  for (const char* file : {"../a.safetensors", "/etc/passwd", "..", ""}) {
+    WriteIndex({{"weight_map", {{name, file}}}});
+    EXPECT_THAT(Open(), StatusIs(kInvalid, "which is not a file of the directory"));
+  }
+  WriteIndex({{"weight_map", {{name, "a.safetensors"}}}});
+  EXPECT_THAT(Open(), StatusIs(kMissing, absl::StrCat(dir_.File("a.safetensors"),
+                                                      ": the file is missing; "
+                                                      "model.safetensors.index.json places `",
+                                                      name, "` in it")));
+  WriteTestFile(dir_.File("a.safetensors"), SafetensorsBytes({{"x", "U8", {1}, "x"}}));
+  EXPECT_THAT(Open(), StatusIs(kInvalid, absl::StrCat("holds no tensor `", name, "`")));
+}
+
+TEST_F(CheckpointTest, RefusesADamagedTokenizerOrSidecar) {
+  tiny_.WriteOneFile(dir_.path());
+  WriteTestFile(dir_.File("engram.sidecar"), "damaged");
+  EXPECT_THAT(Open().status().ok(), false);
+  std::filesystem::remove(dir_.File("engram.sidecar"));
+  WriteTestFile(dir_.File("tokenizer.json"), "damaged");
+  EXPECT_THAT(Open(), StatusIs(kInvalid, "tokenizer.json"));
+}
+
+}  // namespace
+}  // namespace engram

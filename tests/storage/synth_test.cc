@@ -1,0 +1,202 @@
+#include "storage/synth.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
+#include "storage/checkpoint.h"
+#include "storage/table_reader.h"
+#include "tests/support/checkpoint_builder.h"
+#include "tests/support/status_matchers.h"
+
+namespace engram {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+std::string Row(uint64_t seed, uint32_t layer, uint64_t row) {
+  uint8_t bytes[kSynthRowBytes];
+  SynthRow(seed, layer, row, bytes);
+  return std::string(reinterpret_cast<const char*>(bytes), sizeof(bytes));
+}
+
+std::vector<std::string> Files(const std::string& directory) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// The documented recipe once more, byte by byte and without tricks.
+uint64_t Mix(uint64_t x) {
+  x ^= x >> 30;
+  x *= 0xBF58476D1CE4E5B9;
+  x ^= x >> 27;
+  x *= 0x94D049BB133111EB;
+  x ^= x >> 31;
+  return x;
+}
+std::string RecipeRow(uint64_t seed, uint64_t layer, uint64_t row) {
+  const uint64_t g = 0x9E3779B97F4A7C15;
+  const uint64_t key = Mix(Mix(Mix(seed + g) + layer + g) + row + g);
+  std::string bytes;
+  for (uint64_t i = 0; i < 33; ++i) {
+    const uint64_t word = Mix(key + (i + 1) * g);
+    for (uint32_t k = 0; k < 8; ++k) {
+      uint64_t byte = word >> (8 * k) & 0xFF;
+      if (i == 32) {
+        byte = 118 + (byte & 15);
+      } else if ((byte & 0x7F) == 0x7F) {
+        byte -= 1;
+      }
+      bytes.push_back(static_cast<char>(byte));
+    }
+  }
+  return bytes;
+}
+
+TEST(SynthRowTest, IsTheDocumentedFunction) {
+  for (const uint64_t seed : {uint64_t{0}, uint64_t{1}, ~uint64_t{0}}) {
+    for (const uint32_t layer : {1u, 14u}) {
+      for (uint64_t row = 0; row < 500; ++row) {
+        ASSERT_EQ(Row(seed, layer, row), RecipeRow(seed, layer, row));
+      }
+      EXPECT_EQ(Row(seed, layer, 384'016'681), RecipeRow(seed, layer, 384'016'681));
+    }
+  }
+}
+
+TEST(SynthRowTest, HoldsNoNanAndScalesInRange) {
+  std::set<std::string> rows;
+  for (uint64_t row = 0; row < 1000; ++row) {
+    const std::string bytes = Row(0, 1, row);
+    for (size_t i = 0; i < 256; ++i) ASSERT_NE(bytes[i] & 0x7F, 0x7F);
+    for (size_t i = 256; i < 264; ++i) {
+      const int scale = static_cast<uint8_t>(bytes[i]);
+      ASSERT_GE(scale, 118);
+      ASSERT_LE(scale, 133);
+    }
+    rows.insert(bytes);
+  }
+  EXPECT_EQ(rows.size(), 1000u);
+  EXPECT_NE(Row(0, 1, 0), Row(0, 14, 0));
+  EXPECT_NE(Row(0, 1, 0), Row(1, 1, 0));
+}
+
+class SynthTest : public ::testing::Test {
+ protected:
+  SynthOptions Options() {
+    SynthOptions options;
+    options.out = dir_.File("made/here");
+    options.bucket_floor = 500;
+    options.seed = 42;
+    return options;
+  }
+  TempDir dir_;
+};
+
+TEST_F(SynthTest, WritesACheckpointThatOpensWithTheseRows) {
+  const SynthOptions options = Options();
+  ASSERT_THAT(SynthesizeV41(options), IsOk());
+  EXPECT_THAT(Files(options.out),
+              ElementsAre("config.json", "model-00003-of-00048.safetensors",
+                          "model-00017-of-00048.safetensors", "model.safetensors.index.json"));
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Checkpoint::Open(options.out));
+  EXPECT_EQ(checkpoint.layout().row_bytes(), kSynthRowBytes);
+  EXPECT_EQ(checkpoint.geometry().params().compressed_vocab, 99'092u);
+  EXPECT_EQ(checkpoint.geometry().params().seed, 0u);
+  ASSERT_OK_AND_ASSIGN(const auto reader, TableReader::Open(checkpoint));
+  for (size_t i = 0; i < 2; ++i) {
+    const LayerGeometry& layer = checkpoint.geometry().layers()[i];
+    ASSERT_GT(layer.rows, 8192u);  // More than one batch of the writer.
+    std::string rows(layer.rows * kSynthRowBytes, '\0');
+    ASSERT_THAT(reader->Read(i, 0, layer.rows, reinterpret_cast<uint8_t*>(rows.data())), IsOk());
+    for (uint64_t row = 0; row < layer.rows; ++row) {
+      ASSERT_EQ(rows.substr(row * kSynthRowBytes, kSynthRowBytes), Row(42, layer.layer_id, row));
+    }
+  }
+}
+
+TEST_F(SynthTest, ConfigurationHasTheRealFields) {
+  const SynthOptions options = Options();
+  ASSERT_THAT(SynthesizeV41(options), IsOk());
+  const auto config = nlohmann::json::parse(ReadTestFile(options.out + "/config.json"));
+  const auto& text = config.at("text_config");
+  EXPECT_EQ(text.at("engram_layer_ids"), nlohmann::json({1, 14}));
+  EXPECT_EQ(text.at("engram_max_ngram_size"), 4);
+  EXPECT_EQ(text.at("engram_n_heads"), 8);
+  EXPECT_EQ(text.at("engram_head_dim"), 256);
+  EXPECT_EQ(text.at("engram_vocab_size"), 500);
+  EXPECT_EQ(text.at("engram_pad_token_id"), 2);
+  EXPECT_EQ(text.at("engram_compressed_vocab_size"), 99'092);
+  EXPECT_EQ(text.at("engram_num_embeddings").size(), 2u);
+  EXPECT_EQ(text.at("vocab_size"), 129'280);
+}
+
+TEST_F(SynthTest, RefusesADirectoryWithACheckpoint) {
+  for (const char* name : {"config.json", "a.safetensors", "model.safetensors.index.json",
+                           "tokenizer.json", "engram.sidecar"}) {
+    TempDir dir;
+    WriteTestFile(dir.File(name), "theirs");
+    SynthOptions options = Options();
+    options.out = dir.path();
+    EXPECT_THAT(SynthesizeV41(options),
+                StatusIs(absl::StatusCode::kAlreadyExists,
+                         absl::StrCat(dir.path(), " holds a checkpoint or part of one (", name)));
+    EXPECT_EQ(ReadTestFile(dir.File(name)), "theirs");
+    EXPECT_THAT(Files(dir.path()), ElementsAre(name));
+  }
+}
+
+TEST_F(SynthTest, RefusesBadOptions) {
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  SynthOptions options = Options();
+  options.bucket_floor = 0;
+  EXPECT_THAT(SynthesizeV41(options), StatusIs(kInvalid, "bucket floor is 0"));
+  EXPECT_FALSE(std::filesystem::exists(options.out));
+  options = Options();
+  options.out = "";
+  EXPECT_THAT(SynthesizeV41(options), StatusIs(kInvalid, "no output directory"));
+  options = Options();
+  options.out = dir_.File("file");
+  WriteTestFile(options.out, "");
+  EXPECT_FALSE(SynthesizeV41(options).ok());
+}
+
+TEST_F(SynthTest, ATokenizerThatCannotBeReadLeavesNothing) {
+  SynthOptions options = Options();
+  options.tokenizer = dir_.File("absent.json");
+  EXPECT_THAT(SynthesizeV41(options), StatusIs(absl::StatusCode::kNotFound, options.tokenizer));
+  EXPECT_THAT(Files(options.out), IsEmpty());
+}
+
+// A limit on the size of files stands in for a full disk: the same calls fail in the same places.
+TEST_F(SynthTest, AFailedWriteLeavesNothing) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{1 << 20, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  const SynthOptions options = Options();
+  const absl::Status status = SynthesizeV41(options);
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  std::signal(SIGXFSZ, old_handler);
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(status, StatusIs(status.code(), "model-00003-of-00048.safetensors"));
+  EXPECT_THAT(Files(options.out), IsEmpty());
+}
+
+}  // namespace
+}  // namespace engram
