@@ -36,3 +36,30 @@ function(engram_test name)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 120
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 endfunction()
+
+# engram_protobuf(NAME [GRPC] PROTOS file... [DEPS target...]): generated code, compiled without our
+# warnings. Files are named, and import each other, from the current folder.
+set(ENGRAM_GENERATED ${CMAKE_BINARY_DIR}/generated)
+function(engram_protobuf name)
+  cmake_parse_arguments(ARG "GRPC" "" "PROTOS;DEPS" ${ARGN})
+  set(generated)
+  foreach(proto ${ARG_PROTOS})
+    string(REGEX REPLACE "\\.proto$" "" stem ${proto})
+    set(outputs ${ENGRAM_GENERATED}/${stem}.pb.cc ${ENGRAM_GENERATED}/${stem}.pb.h)
+    set(arguments --cpp_out=${ENGRAM_GENERATED})
+    if(ARG_GRPC)
+      list(APPEND outputs ${ENGRAM_GENERATED}/${stem}.grpc.pb.cc ${ENGRAM_GENERATED}/${stem}.grpc.pb.h)
+      list(APPEND arguments --grpc_out=${ENGRAM_GENERATED}
+        --plugin=protoc-gen-grpc=$<TARGET_FILE:gRPC::grpc_cpp_plugin>)
+    endif()
+    add_custom_command(OUTPUT ${outputs}
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${ENGRAM_GENERATED}
+      COMMAND protobuf::protoc -I ${CMAKE_CURRENT_SOURCE_DIR} ${arguments} ${proto}
+      DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${proto} VERBATIM)
+    list(APPEND generated ${outputs})
+  endforeach()
+  add_library(${name} STATIC ${generated})
+  target_include_directories(${name} SYSTEM PUBLIC ${ENGRAM_GENERATED})
+  target_link_libraries(${name} PUBLIC protobuf::libprotobuf ${ARG_DEPS})
+  set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+endfunction()

@@ -20,10 +20,10 @@ namespace engram {
 // Where a tensor's bytes lie.
 struct TensorPlace {
   std::string name;
-  std::string file;         // relative to the directory
-  std::string dtype;        // as the safetensors header spells it: "F8_E4M3"
+  std::string file;   // relative to the directory
+  std::string dtype;  // as the safetensors header spells it: "F8_E4M3"
   std::vector<uint64_t> shape;
-  uint64_t file_offset = 0; // of the tensor's first byte
+  uint64_t file_offset = 0;  // of the tensor's first byte
   uint64_t bytes = 0;
 };
 

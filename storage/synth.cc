@@ -16,7 +16,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
 #include "proto/base/file.h"
 #include "proto/base/mutex.h"
@@ -80,7 +79,8 @@ void MakeRow(uint64_t layer_key, uint64_t row, uint8_t* values, uint8_t* scales)
 // --- The files ---------------------------------------------------------------------------------
 
 std::string ShardName(uint32_t shard) {
-  return absl::StrFormat("model-%05d-of-%05d.safetensors", shard, kShards);
+  return absl::StrCat("model-", absl::Dec(shard, absl::kZeroPad5), "-of-",
+                      absl::Dec(kShards, absl::kZeroPad5), ".safetensors");
 }
 
 std::string TensorName(uint32_t layer, absl::string_view half) {

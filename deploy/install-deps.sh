@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs the Debian 12 packages that building and testing need; does nothing where all are there.
+#   deploy/install-deps.sh        what the build, the tests and the demo need
+#   deploy/install-deps.sh dev    also what .ci/run checks with
+set -euo pipefail
+
+packages=(
+  ca-certificates cmake g++ ninja-build pkg-config python3
+  libabsl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
+  libcli11-dev libicu-dev libisal-dev libssl-dev libxxhash-dev nlohmann-json3-dev
+  libbenchmark-dev libgmock-dev libgtest-dev
+)
+case "${1:-}" in
+  "") ;;
+  dev) packages+=(clang-format clang-tidy python3-grpcio shellcheck) ;;
+  *)
+    echo "error: unknown argument '$1' (none, or dev)" >&2
+    exit 2
+    ;;
+esac
+# Many machines have Node.js from elsewhere, which Debian's package would fight with.
+command -v npm >/dev/null || packages+=(nodejs npm)
+
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' ||
+    missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null ||
+    { echo "error: not root and no sudo; missing packages: ${missing[*]}" >&2; exit 1; }
+  as_root=(sudo)
+fi
+echo "installing: ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update -q >&2
+"${as_root[@]}" apt-get install -y -q --no-install-recommends "${missing[@]}" >&2

@@ -1,0 +1,23 @@
+// What a request must be before any row is gathered for it.
+#ifndef ENGRAM_SERVICE_ADMISSION_H_
+#define ENGRAM_SERVICE_ADMISSION_H_
+
+#include <cstdint>
+#include <span>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "storage/table.h"
+
+namespace engram {
+
+// Holds a gather against the table: unknown flags (Unimplemented), the digest (InvalidArgument
+// unless 32 bytes, FailedPrecondition for another table), ids of the width that the layer does not
+// use (InvalidArgument), then every id (RowStore::Check). Pure.
+absl::Status AdmitGather(const Table& table, absl::string_view digest, uint32_t layer,
+                         uint32_t flags, std::span<const uint32_t> rows,
+                         std::span<const uint64_t> wide_rows);
+
+}  // namespace engram
+
+#endif  // ENGRAM_SERVICE_ADMISSION_H_

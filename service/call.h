@@ -1,0 +1,57 @@
+// What the calls of one completion queue share.
+#ifndef ENGRAM_SERVICE_CALL_H_
+#define ENGRAM_SERVICE_CALL_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <functional>
+#include <memory>
+#include <unordered_set>
+
+#include "engram/v1/engram.grpc.pb.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "service/answer_pool.h"
+#include "service/server_options.h"
+#include "storage/table.h"
+
+namespace engram {
+
+// What a completion queue's tag points to: runs on the queue's thread.
+struct Completion {
+  explicit Completion(std::function<void(bool)> then) : run(std::move(then)) {}
+  const std::function<void(bool)> run;
+};
+
+// Only GatherStream is raw: its messages are encoded by hand (proto/wire.h).
+using AsyncEngramService = v1::EngramService::WithRawMethod_GatherStream<
+    v1::EngramService::WithAsyncMethod_Gather<
+        v1::EngramService::WithAsyncMethod_Describe<v1::EngramService::Service>>>;
+using AsyncHealthService = grpc::health::v1::Health::WithAsyncMethod_Check<
+    grpc::health::v1::Health::WithAsyncMethod_Watch<grpc::health::v1::Health::Service>>;
+
+// A long-lived call that must hear of the server's end.
+class LongCall {
+ public:
+  virtual ~LongCall() = default;
+  virtual void BeginDrain() = 0;  // nothing new is taken from now on
+  virtual void End() = 0;         // finish the call as soon as nothing is left to answer
+};
+
+// How far the server's life has come; a queue's calls learn of it on the queue's thread.
+enum class Phase { kServing, kDraining, kEnding };
+
+// Belongs to its queue's thread once that runs.
+struct CallContext {
+  const Table& table;
+  const ServerOptions& options;
+  AsyncEngramService& engram;
+  AsyncHealthService& health;
+  std::shared_ptr<AnswerPool> pool;
+  std::unique_ptr<grpc::ServerCompletionQueue> queue;
+  Phase phase = Phase::kServing;
+  std::unordered_set<LongCall*> long_calls = {};
+};
+
+}  // namespace engram
+
+#endif  // ENGRAM_SERVICE_CALL_H_

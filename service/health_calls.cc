@@ -1,0 +1,147 @@
+#include "service/health_calls.h"
+
+#include <string>
+
+namespace engram {
+namespace {
+
+using grpc::health::v1::HealthCheckRequest;
+using grpc::health::v1::HealthCheckResponse;
+
+bool IsOurs(const std::string& service) {
+  return service.empty() || service == v1::EngramService::service_full_name();
+}
+
+HealthCheckResponse Respond(const CallContext& context, const std::string& service) {
+  HealthCheckResponse response;
+  if (!IsOurs(service)) {
+    response.set_status(HealthCheckResponse::SERVICE_UNKNOWN);
+  } else {
+    response.set_status(context.phase == Phase::kServing ? HealthCheckResponse::SERVING
+                                                         : HealthCheckResponse::NOT_SERVING);
+  }
+  return response;
+}
+
+class CheckCall {
+ public:
+  explicit CheckCall(CallContext& context)
+      : context_(context),
+        writer_(&server_context_),
+        started_([this](bool ok) { OnStarted(ok); }),
+        finished_([this](bool) { delete this; }) {
+    context_.health.RequestCheck(&server_context_, &request_, &writer_, context_.queue.get(),
+                                 context_.queue.get(), &started_);
+  }
+
+ private:
+  void OnStarted(bool ok) {
+    if (!ok) {
+      delete this;
+      return;
+    }
+    if (context_.phase != Phase::kEnding) new CheckCall(context_);
+    if (IsOurs(request_.service())) {
+      writer_.Finish(Respond(context_, request_.service()), grpc::Status::OK, &finished_);
+    } else {
+      writer_.FinishWithError({grpc::StatusCode::NOT_FOUND, "unknown service"}, &finished_);
+    }
+  }
+
+  CallContext& context_;
+  grpc::ServerContext server_context_;
+  HealthCheckRequest request_;
+  grpc::ServerAsyncResponseWriter<HealthCheckResponse> writer_;
+  Completion started_, finished_;
+};
+
+// Says the state at once, and again when it changes. Runs on its queue's thread alone.
+class WatchCall final : public LongCall {
+ public:
+  explicit WatchCall(CallContext& context)
+      : context_(context),
+        writer_(&server_context_),
+        started_([this](bool ok) { OnStarted(ok); }),
+        written_([this](bool ok) { OnWritten(ok); }),
+        finished_([this](bool) { OnFinished(); }),
+        closed_([this](bool) { OnClosed(); }) {
+    server_context_.AsyncNotifyWhenDone(&closed_);
+    context_.health.RequestWatch(&server_context_, &request_, &writer_, context_.queue.get(),
+                                 context_.queue.get(), &started_);
+  }
+  ~WatchCall() override { context_.long_calls.erase(this); }
+
+  void BeginDrain() override { Say(); }
+  void End() override {
+    ending_ = true;
+    FinishIfQuiet();
+  }
+
+ private:
+  void OnStarted(bool ok) {
+    if (!ok) {  // AsyncNotifyWhenDone's tag does not come for a call that never started.
+      delete this;
+      return;
+    }
+    if (context_.phase != Phase::kEnding) new WatchCall(context_);
+    context_.long_calls.insert(this);
+    Say();
+    if (context_.phase == Phase::kEnding) End();
+  }
+
+  void Say() {
+    if (writing_ || finishing_) {
+      again_ = true;
+      return;
+    }
+    writing_ = true;
+    writer_.Write(Respond(context_, request_.service()), &written_);
+  }
+
+  void OnWritten(bool ok) {
+    writing_ = false;
+    if (!ok) ending_ = true;
+    if (again_ && !ending_) {
+      again_ = false;
+      return Say();
+    }
+    FinishIfQuiet();
+  }
+
+  void OnClosed() {
+    closed_done_ = true;
+    ending_ = true;
+    FinishIfQuiet();
+    if (finished_done_) delete this;
+  }
+
+  void FinishIfQuiet() {
+    if (!ending_ || writing_ || finishing_) return;
+    finishing_ = true;
+    writer_.Finish(grpc::Status::OK, &finished_);
+  }
+
+  void OnFinished() {
+    finished_done_ = true;
+    if (closed_done_) delete this;
+  }
+
+  CallContext& context_;
+  grpc::ServerContext server_context_;
+  HealthCheckRequest request_;
+  grpc::ServerAsyncWriter<HealthCheckResponse> writer_;
+  bool writing_ = false;
+  bool again_ = false;
+  bool ending_ = false;
+  bool finishing_ = false;
+  bool finished_done_ = false;
+  bool closed_done_ = false;
+  Completion started_, written_, finished_, closed_;
+};
+
+}  // namespace
+
+void ListenForHealthCheck(CallContext& context) { new CheckCall(context); }
+void ListenForHealthWatch(CallContext& context) { new WatchCall(context); }
+
+}  // namespace engram

@@ -1,0 +1,237 @@
+#include "service/server.h"
+
+#include <grpcpp/alarm.h>
+#include <grpcpp/grpcpp.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "proto/base/status_macros.h"
+#include "service/call.h"
+#include "service/gather_stream.h"
+#include "service/health_calls.h"
+#include "service/unary_calls.h"
+
+namespace engram {
+namespace {
+
+// Rows of one message: 256 KiB keep the pipe busy and let a small answer pass between two pieces.
+constexpr size_t kPieceBytes = 256 << 10;
+
+// "host:port" with the port that was picked; "unix:PATH" as it is.
+std::string ActualAddress(const std::string& asked, int port) {
+  if (absl::StartsWith(asked, "unix:")) return asked;
+  return absl::StrCat(asked.substr(0, asked.rfind(':')), ":", port);
+}
+
+absl::StatusOr<std::string> AddPort(const std::unique_ptr<grpc::Server>& server,
+                                    const std::string& asked, int port) {
+  if (server == nullptr || port == 0) {
+    return absl::UnavailableError(absl::StrCat("cannot listen on ", asked,
+                                               ": the address is in use, not this host's, or malformed"));
+  }
+  return ActualAddress(asked, port);
+}
+
+void SetArguments(grpc::ServerBuilder& builder, const ServerOptions& options) {
+  // A second server on the port would take half of the connections unnoticed.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument("grpc.http2.max_frame_size", 1 << 20);
+  builder.AddChannelArgument("grpc.http2.lookahead_bytes", 16 << 20);
+  builder.AddChannelArgument("grpc.http2.bdp_probe", 0);
+  builder.AddChannelArgument("grpc.http2.write_buffer_size", 1 << 20);
+  // Clients ping every 30 seconds to notice a lost host.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_request_bytes));
+}
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  Impl(std::shared_ptr<const Table> table, const ServerOptions& options)
+      : table_(std::move(table)),
+        options_(options),
+        pool_(AnswerPool::Create(
+            std::max<size_t>(kPieceBytes, table_->rows->layout().row_bytes()))) {}
+
+  absl::Status Start();
+  void Enter(Phase phase);
+  void Stop(absl::Duration notice, absl::Duration grace);
+  ~Impl() { Stop(absl::ZeroDuration(), absl::ZeroDuration()); }
+
+  std::string address;
+  std::string health_address;
+
+ private:
+  // A queue, its thread, and the alarm that brings a new phase to it.
+  struct Worker {
+    explicit Worker(CallContext call_context) : context(std::move(call_context)) {}
+    CallContext context;
+    std::thread thread;
+    grpc::Alarm draining_alarm, ending_alarm;
+    std::unique_ptr<Completion> draining, ending;
+  };
+
+  void Run(Worker& worker);
+  bool Poll(Worker& worker);
+  absl::Status StartHealthServer();
+
+  const std::shared_ptr<const Table> table_;
+  const ServerOptions options_;
+  const std::shared_ptr<AnswerPool> pool_;
+  AsyncEngramService engram_;
+  AsyncHealthService health_;
+  AsyncHealthService extra_health_;  // of the second port, on the same queues
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<grpc::Server> health_server_;
+  std::unique_ptr<Worker> health_worker_;
+  Phase phase_ = Phase::kServing;
+  bool stopped_ = false;
+};
+
+absl::Status Server::Impl::Start() {
+  grpc::EnableDefaultHealthCheckService(false);
+  grpc::ServerBuilder builder;
+  SetArguments(builder, options_);
+  int port = 0;
+  builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&engram_);
+  builder.RegisterService(&health_);
+  const uint32_t threads =
+      options_.threads != 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
+  for (uint32_t i = 0; i < threads; ++i) {
+    workers_.push_back(std::make_unique<Worker>(CallContext{
+        *table_, options_, engram_, health_, pool_, builder.AddCompletionQueue()}));
+  }
+  server_ = builder.BuildAndStart();
+  absl::StatusOr<std::string> listening = AddPort(server_, options_.listen, port);
+  if (!listening.ok()) {
+    for (auto& worker : workers_) worker->context.queue->Shutdown();
+  } else {
+    address = *listening;
+    for (auto& worker : workers_) {
+      ListenForDescribe(worker->context);
+      ListenForGather(worker->context);
+      GatherStream::Listen(worker->context);
+      ListenForHealthCheck(worker->context);
+      ListenForHealthWatch(worker->context);
+    }
+  }
+  for (auto& worker : workers_) {
+    worker->thread = std::thread([this, &worker = *worker] { Run(worker); });
+  }
+  RETURN_IF_ERROR(listening.status());
+  return options_.health.empty() ? absl::OkStatus() : StartHealthServer();
+}
+
+// The second port: services are shared over all ports of one grpc::Server, so it is another one.
+absl::Status Server::Impl::StartHealthServer() {
+  grpc::ServerBuilder builder;
+  SetArguments(builder, options_);
+  int port = 0;
+  builder.AddListeningPort(options_.health, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&extra_health_);
+  health_worker_ = std::make_unique<Worker>(
+      CallContext{*table_, options_, engram_, extra_health_, pool_, builder.AddCompletionQueue()});
+  health_server_ = builder.BuildAndStart();
+  absl::StatusOr<std::string> listening = AddPort(health_server_, options_.health, port);
+  if (!listening.ok()) {
+    health_worker_->context.queue->Shutdown();
+  } else {
+    health_address = *listening;
+    ListenForHealthCheck(health_worker_->context);
+    ListenForHealthWatch(health_worker_->context);
+  }
+  health_worker_->thread = std::thread([this] { Run(*health_worker_); });
+  return listening.status();
+}
+
+void Server::Impl::Run(Worker& worker) {
+  pthread_setname_np(pthread_self(), "engram-serve");
+  while (Poll(worker)) {
+  }
+}
+
+// Handles one event, polling for `spin` before it blocks. False when the queue is at its end.
+bool Server::Impl::Poll(Worker& worker) {
+  void* tag = nullptr;
+  bool ok = false;
+  grpc::ServerCompletionQueue& queue = *worker.context.queue;
+  auto next = grpc::CompletionQueue::TIMEOUT;
+  if (options_.spin > absl::ZeroDuration()) {
+    const absl::Time until = absl::Now() + options_.spin;
+    do {
+      next = queue.AsyncNext(&tag, &ok, gpr_time_0(GPR_CLOCK_MONOTONIC));
+    } while (next == grpc::CompletionQueue::TIMEOUT && absl::Now() < until);
+  }
+  if (next == grpc::CompletionQueue::TIMEOUT) {
+    next = queue.AsyncNext(&tag, &ok, gpr_inf_future(GPR_CLOCK_MONOTONIC));
+  }
+  if (next != grpc::CompletionQueue::GOT_EVENT) return false;
+  static_cast<Completion*>(tag)->run(ok);
+  return true;
+}
+
+void Server::Impl::Enter(Phase phase) {
+  if (phase <= phase_) return;
+  phase_ = phase;
+  const auto tell = [phase](Worker& worker) {
+    const bool ending = phase == Phase::kEnding;
+    auto& completion = ending ? worker.ending : worker.draining;
+    completion = std::make_unique<Completion>([&worker, phase, ending](bool) {
+      worker.context.phase = phase;
+      const auto calls = worker.context.long_calls;  // A call may end, and leave the set, meanwhile.
+      for (LongCall* call : calls) ending ? call->End() : call->BeginDrain();
+    });
+    (ending ? worker.ending_alarm : worker.draining_alarm)
+        .Set(worker.context.queue.get(), gpr_now(GPR_CLOCK_MONOTONIC), completion.get());
+  };
+  for (auto& worker : workers_) tell(*worker);
+  if (health_worker_ != nullptr) tell(*health_worker_);
+}
+
+void Server::Impl::Stop(absl::Duration notice, absl::Duration grace) {
+  if (stopped_) return;
+  stopped_ = true;
+  const bool serving = server_ != nullptr && !address.empty();
+  if (serving) {
+    Enter(Phase::kDraining);
+    absl::SleepFor(notice);
+    Enter(Phase::kEnding);
+    const auto deadline = absl::ToChronoTime(absl::Now() + grace);
+    server_->Shutdown(deadline);
+    for (auto& worker : workers_) worker->context.queue->Shutdown();
+  }
+  if (health_server_ != nullptr && !health_address.empty()) {
+    health_server_->Shutdown(absl::ToChronoTime(absl::Now()));
+    health_worker_->context.queue->Shutdown();
+  }
+  for (auto& worker : workers_) worker->thread.join();
+  if (health_worker_ != nullptr) health_worker_->thread.join();
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() = default;
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(std::shared_ptr<const Table> table,
+                                                      const ServerOptions& options) {
+  RETURN_IF_ERROR(options.Validate());
+  auto impl = std::make_unique<Impl>(std::move(table), options);
+  RETURN_IF_ERROR(impl->Start());
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+const std::string& Server::address() const { return impl_->address; }
+const std::string& Server::health_address() const { return impl_->health_address; }
+void Server::BeginDrain() { impl_->Enter(Phase::kDraining); }
+void Server::Stop(absl::Duration notice, absl::Duration grace) { impl_->Stop(notice, grace); }
+
+}  // namespace engram

@@ -1,0 +1,45 @@
+// A memory server: one table shard behind gRPC.
+#ifndef ENGRAM_SERVICE_SERVER_H_
+#define ENGRAM_SERVICE_SERVER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "service/server_options.h"
+#include "storage/table.h"
+
+namespace engram {
+
+// Threads "engram-serve": each owns a completion queue, polls it and does all the work of its calls,
+// gathers included. Nothing is shared between them but the read-only table and the answer pool.
+class Server {
+ public:
+  // Listens and serves until Stop. InvalidArgument: the options. Unavailable: an address cannot be
+  // listened on (it is named; in use, or not ours).
+  static absl::StatusOr<std::unique_ptr<Server>> Start(std::shared_ptr<const Table> table,
+                                                       const ServerOptions& options);
+  // Stop with no grace.
+  ~Server();
+
+  const std::string& address() const;         // with the port that was picked
+  const std::string& health_address() const;  // empty: none
+
+  // Turns unhealthy, tells every stream, and refuses new requests with UNAVAILABLE; what was taken
+  // is answered. Any thread; returns at once.
+  void BeginDrain();
+
+  // BeginDrain, `notice` for clients to move away, then ends streams as soon as they are answered,
+  // at the latest after `grace`. Returns when nothing runs any more. Once.
+  void Stop(absl::Duration notice, absl::Duration grace);
+
+ private:
+  class Impl;
+  explicit Server(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace engram
+
+#endif  // ENGRAM_SERVICE_SERVER_H_

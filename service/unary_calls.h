@@ -1,0 +1,20 @@
+// Describe and Gather: one request, one response.
+#ifndef ENGRAM_SERVICE_UNARY_CALLS_H_
+#define ENGRAM_SERVICE_UNARY_CALLS_H_
+
+#include "engram/v1/engram.pb.h"
+#include "absl/status/status.h"
+#include "service/call.h"
+
+namespace engram {
+
+// Start waiting for calls of a method on the queue; every call that comes starts the next wait.
+void ListenForDescribe(CallContext& context);
+void ListenForGather(CallContext& context);
+
+// Rows that a unary Gather may ask for: so many fit into the 4 MB that gRPC clients receive.
+uint64_t MaxUnaryRows(const RowLayout& layout);
+
+}  // namespace engram
+
+#endif  // ENGRAM_SERVICE_UNARY_CALLS_H_

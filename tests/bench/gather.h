@@ -1,0 +1,37 @@
+// `engram-bench gather`: lookups of one layer from running servers, as fast as they come.
+#ifndef ENGRAM_TESTS_BENCH_GATHER_H_
+#define ENGRAM_TESTS_BENCH_GATHER_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "nlohmann/json.hpp"
+
+namespace engram::bench {
+
+struct GatherOptions {
+  std::vector<std::string> servers;
+  uint32_t layer = 1;
+  uint32_t batch = 4096;  // rows a lookup
+  uint32_t depth = 4;     // lookups in flight
+  absl::Duration time = absl::Seconds(5);
+  std::string ids = "uniform";                 // as DrawRows takes it
+  absl::Duration spin = absl::ZeroDuration();  // ClientOptions::spin
+  std::vector<pid_t> server_pids;              // empty: found by the servers' addresses
+
+  // InvalidArgument naming the flag.
+  absl::Status Validate() const;
+};
+
+// The figures as tests/bench/README.md defines them. The codes of Client::Connect, DrawRows and
+// Ticket::Wait; a lookup that failed ends the run, since a figure with failures means nothing.
+absl::StatusOr<nlohmann::json> RunGather(const GatherOptions& options);
+
+}  // namespace engram::bench
+
+#endif  // ENGRAM_TESTS_BENCH_GATHER_H_

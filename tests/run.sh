@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, runs the tests; ends with ctest's own closing lines.
+#   tests/run.sh               preset release, everything but the long tests
+#   tests/run.sh asan-ubsan    under AddressSanitizer and UndefinedBehaviorSanitizer
+#   tests/run.sh tsan          under ThreadSanitizer
+#   tests/run.sh full          preset release, the long tests too
+# Labels: `cli` and `demo` start built binaries on their own (no sanitizer runs: minutes for nothing
+# that the in-process cluster does not cover); `long` takes minutes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+mode=${1:-default}
+preset=release
+select=(-LE '^long$')
+case "$mode" in
+  default) ;;
+  full) select=() ;;
+  asan-ubsan | tsan)
+    preset=$mode
+    select=(-LE '^(cli|demo|long)$')
+    ;;
+  *)
+    echo "error: unknown mode '$mode' (none, asan-ubsan, tsan or full)" >&2
+    exit 2
+    ;;
+esac
+
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-suppressions=$PWD/tests/sanitizers/tsan.supp:history_size=4}
+
+# GCC 12's ThreadSanitizer refuses the address layouts of recent kernels; without randomization the
+# layout is one that it knows. The build needs it too: it runs test binaries to list their tests.
+layout=()
+if [ "$preset" = tsan ] && setarch "$(uname -m)" -R true 2>/dev/null; then
+  layout=(setarch "$(uname -m)" -R)
+fi
+
+deploy/install-deps.sh
+cmake --preset "$preset"
+"${layout[@]}" cmake --build --preset "$preset"
+tokenizer=$(deploy/fetch-tokenizer.sh | tail -n 1)
+[ -s "$tokenizer" ] || { echo "error: deploy/fetch-tokenizer.sh gave no tokenizer" >&2; exit 1; }
+export ENGRAM_TEST_TOKENIZER=$tokenizer
+"${layout[@]}" ctest --test-dir "build/$preset" --output-on-failure -j "$(nproc)" "${select[@]}"
