@@ -1,0 +1,29 @@
+// Blocks of rows, worked through by several threads, with progress.
+#ifndef ENGRAM_STORAGE_PARALLEL_H_
+#define ENGRAM_STORAGE_PARALLEL_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace engram {
+
+struct ParallelOptions {
+  uint32_t threads = 0;                        // 0: one per core
+  std::string what;                            // "loading", for progress and messages
+  std::function<void(absl::string_view)> log;  // from one thread at a time; may be null
+};
+
+// Calls work(i) for every i below `count`, each once, from several threads; work returns the bytes
+// it has done by adding them to `bytes`. Stops early at the first failure, which is returned.
+// Progress (per cent, GB/s, time left, of `total_bytes`) goes to the log about once a second.
+absl::Status ForEachInParallel(
+    uint64_t count, uint64_t total_bytes, const ParallelOptions& options,
+    const std::function<absl::Status(uint64_t i, uint64_t& bytes)>& work);
+
+}  // namespace engram
+
+#endif  // ENGRAM_STORAGE_PARALLEL_H_

@@ -1,0 +1,160 @@
+#include "storage/sidecar.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "engram/storage/v1/sidecar.pb.h"
+#include "proto/base/file.h"
+#include "proto/base/status_macros.h"
+#include "proto/crc32c.h"
+
+namespace engram {
+namespace {
+
+constexpr char kMagic[] = "ENGRSIDE";
+constexpr size_t kMagicBytes = 8;
+constexpr uint32_t kVersion = 1;
+constexpr size_t kHeaderBytes = 28;
+constexpr uint64_t kMaxBytes = uint64_t{1} << 32;
+constexpr size_t kSumBytes = 16;
+
+template <typename T>
+void Append(std::string& out, T value) {
+  out.append(reinterpret_cast<const char*>(&value), sizeof(value));
+}
+
+template <typename T>
+T Load(const char* bytes) {
+  T value;
+  std::memcpy(&value, bytes, sizeof(value));
+  return value;
+}
+
+std::string Frame(const std::string& payload) {
+  std::string bytes(kMagic, kMagicBytes);
+  Append(bytes, kVersion);
+  Append(bytes, Crc32c(payload.data(), payload.size()));
+  Append(bytes, uint64_t{payload.size()});
+  Append(bytes, Crc32c(bytes.data(), bytes.size()));
+  return bytes + payload;
+}
+
+// The payload of a file's bytes.
+absl::StatusOr<absl::string_view> Unframe(absl::string_view bytes, const std::string& path) {
+  if (bytes.size() < kMagicBytes || bytes.substr(0, kMagicBytes) != kMagic) {
+    return absl::InvalidArgumentError(absl::StrCat(path, " is not a sidecar file"));
+  }
+  if (bytes.size() < kHeaderBytes) {
+    return absl::DataLossError(absl::StrCat(path, " is cut off within its header"));
+  }
+  const uint32_t version = Load<uint32_t>(bytes.data() + 8);
+  if (version != kVersion) {
+    return absl::InvalidArgumentError(absl::StrCat(path, " has format version ", version,
+                                                   "; this program reads version ", kVersion));
+  }
+  if (Load<uint32_t>(bytes.data() + 24) != Crc32c(bytes.data(), 24)) {
+    return absl::DataLossError(absl::StrCat(path, ": the header's checksum is wrong"));
+  }
+  const absl::string_view payload = bytes.substr(kHeaderBytes);
+  if (payload.size() != Load<uint64_t>(bytes.data() + 16)) {
+    return absl::DataLossError(absl::StrCat(path, " has ", payload.size(), " bytes of payload, not ",
+                                            Load<uint64_t>(bytes.data() + 16)));
+  }
+  if (Load<uint32_t>(bytes.data() + 12) != Crc32c(payload.data(), payload.size())) {
+    return absl::DataLossError(absl::StrCat(path, ": the payload's checksum is wrong"));
+  }
+  return payload;
+}
+
+absl::StatusOr<LayerSums> LayerFromMessage(const storage::v1::LayerSums& message) {
+  LayerSums layer;
+  layer.layer = message.layer();
+  layer.rows = message.rows();
+  const std::string& sums = message.block_sums();
+  const uint64_t blocks = layer.rows / kBlockRows + (layer.rows % kBlockRows != 0);
+  if (sums.size() % kSumBytes != 0 || sums.size() / kSumBytes != blocks) {
+    return absl::DataLossError(absl::StrCat("layer ", layer.layer, " of ", layer.rows, " rows has ",
+                                            sums.size(), " bytes of block sums"));
+  }
+  for (size_t at = 0; at < sums.size(); at += kSumBytes) {
+    layer.blocks.emplace_back(Load<uint64_t>(sums.data() + at), Load<uint64_t>(sums.data() + at + 8));
+  }
+  return layer;
+}
+
+absl::StatusOr<Sidecar> FromMessage(const storage::v1::Sidecar& message) {
+  Sidecar sidecar;
+  if (message.digest().size() != sidecar.digest.size()) {
+    return absl::DataLossError("the digest has not 32 bytes");
+  }
+  std::copy(message.digest().begin(), message.digest().end(), sidecar.digest.begin());
+  for (const storage::v1::LayerSums& layer : message.layers()) {
+    ASSIGN_OR_RETURN(LayerSums sums, LayerFromMessage(layer));
+    sidecar.layers.push_back(std::move(sums));
+  }
+  if (!message.token_map().empty()) {
+    ASSIGN_OR_RETURN(sidecar.token_map, TokenMap::Parse(message.token_map()));
+    const Sha256& hash = sidecar.token_map->sha256();
+    if (message.token_map_sha256() !=
+        std::string(reinterpret_cast<const char*>(hash.data()), hash.size())) {
+      return absl::DataLossError("the token map does not have the SHA-256 beside it");
+    }
+  }
+  for (const storage::v1::TableFile& file : message.files()) {
+    sidecar.files.push_back({file.name(), file.size(), file.modified_ns()});
+  }
+  return sidecar;
+}
+
+}  // namespace
+
+RowSum Sidecar::TotalSum() const {
+  RowSum total;
+  for (const LayerSums& layer : layers) {
+    for (const RowSum& block : layer.blocks) total += block;
+  }
+  return total;
+}
+
+absl::StatusOr<Sidecar> ReadSidecar(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxBytes));
+  ASSIGN_OR_RETURN(const absl::string_view payload, Unframe(bytes, path));
+  storage::v1::Sidecar message;
+  if (!message.ParseFromArray(payload.data(), static_cast<int>(payload.size()))) {
+    return absl::DataLossError(absl::StrCat(path, ": the payload is not a sidecar message"));
+  }
+  absl::StatusOr<Sidecar> sidecar = FromMessage(message);
+  if (!sidecar.ok()) {
+    return absl::DataLossError(absl::StrCat(path, ": ", sidecar.status().message()));
+  }
+  return sidecar;
+}
+
+absl::Status WriteSidecar(const std::string& path, const Sidecar& sidecar) {
+  storage::v1::Sidecar message;
+  message.set_digest(sidecar.digest.data(), sidecar.digest.size());
+  for (const LayerSums& layer : sidecar.layers) {
+    storage::v1::LayerSums* out = message.add_layers();
+    out->set_layer(layer.layer);
+    out->set_rows(layer.rows);
+    for (const RowSum& block : layer.blocks) {
+      Append(*out->mutable_block_sums(), block.low());
+      Append(*out->mutable_block_sums(), block.high());
+    }
+  }
+  if (sidecar.token_map.has_value()) {
+    message.set_token_map(sidecar.token_map->Serialize());
+    const Sha256& hash = sidecar.token_map->sha256();
+    message.set_token_map_sha256(hash.data(), hash.size());
+  }
+  for (const TableFileInfo& file : sidecar.files) {
+    storage::v1::TableFile* out = message.add_files();
+    out->set_name(file.name);
+    out->set_size(file.size);
+    out->set_modified_ns(file.modified_ns);
+  }
+  return WriteFileAtomically(path, Frame(message.SerializeAsString()));
+}
+
+}  // namespace engram
