@@ -277,7 +277,7 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory,
   Checkpoint checkpoint;
   checkpoint.directory_ = directory;
   checkpoint.sidecar_path_ =
-      options.sidecar.empty() ? absl::StrCat(directory, "/engram.sidecar") : options.sidecar;
+      options.sidecar.empty() ? absl::StrCat(directory, "/", kSidecarName) : options.sidecar;
   ASSIGN_OR_RETURN(checkpoint.config_, ReadConfig(directory));
   ASSIGN_OR_RETURN(checkpoint.token_map_, FindTokenMap(directory, checkpoint.sidecar_path_));
   std::optional<uint32_t> compressed;

@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <numeric>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "storage/sidecar.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/status_matchers.h"
 
@@ -232,10 +234,28 @@ TEST_F(CheckpointTest, RefusesBadIndexes) {
   EXPECT_THAT(Open(), StatusIs(kInvalid, absl::StrCat("holds no tensor `", name, "`")));
 }
 
+TEST_F(CheckpointTest, TakesTheTokenMapFromTheSidecar) {
+  tiny_.WriteOneFile(dir_.path());
+  std::vector<uint32_t> ids(tiny_.compressed_vocab);
+  std::iota(ids.begin(), ids.end(), 0u);
+  Sidecar sidecar;
+  ASSERT_OK_AND_ASSIGN(sidecar.token_map, TokenMap::Create(ids));
+  ASSERT_THAT(WriteSidecar(dir_.File("engram.sidecar"), sidecar), IsOk());
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
+  ASSERT_TRUE(checkpoint.token_map().has_value());
+  EXPECT_EQ(checkpoint.token_map()->sha256(), sidecar.token_map->sha256());
+
+  // A map of another size would rehash the whole table.
+  ids.pop_back();
+  ASSERT_OK_AND_ASSIGN(sidecar.token_map, TokenMap::Create(ids));
+  ASSERT_THAT(WriteSidecar(dir_.File("engram.sidecar"), sidecar), IsOk());
+  EXPECT_THAT(Open(), StatusIs(kInvalid, "96"));
+}
+
 TEST_F(CheckpointTest, RefusesADamagedTokenizerOrSidecar) {
   tiny_.WriteOneFile(dir_.path());
   WriteTestFile(dir_.File("engram.sidecar"), "damaged");
-  EXPECT_THAT(Open().status().ok(), false);
+  EXPECT_THAT(Open(), StatusIs(kInvalid, "engram.sidecar"));
   std::filesystem::remove(dir_.File("engram.sidecar"));
   WriteTestFile(dir_.File("tokenizer.json"), "damaged");
   EXPECT_THAT(Open(), StatusIs(kInvalid, "tokenizer.json"));
