@@ -3,7 +3,9 @@
 
 add_library(engram_build_options INTERFACE)
 target_include_directories(engram_build_options INTERFACE ${CMAKE_SOURCE_DIR})
-target_compile_options(engram_build_options INTERFACE -Wall -Wextra -Wconversion)
+# GCC 12 takes the value inside an absl::StatusOr for uninitialized where it cannot follow the check.
+target_compile_options(engram_build_options INTERFACE
+  -Wall -Wextra -Wconversion -Wno-maybe-uninitialized)
 if(ENGRAM_WERROR)
   target_compile_options(engram_build_options INTERFACE -Werror)
 endif()

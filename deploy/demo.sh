@@ -21,13 +21,22 @@ fail() {
   exit 1
 }
 
+# What the parts had to say, for whoever reads why it failed.
+show_logs() {
+  local log
+  for log in "$work"/*.err; do
+    [ ! -s "$log" ] || { echo "--- ${log##*/}"; tail -n 5 "$log"; }
+  done
+}
+
 stop_everything() {
   local status=$?
   trap - EXIT
-  for pid in "${pids[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
-  if [ "$status" -ne 0 ] && [ -n "$work" ]; then
-    tail -n 5 "$work"/*.err >&2 2>/dev/null || true
-    echo "error: the demo failed (status $status)" >&2
+  # In a group so that bash does not tell of every one that was killed.
+  { for pid in "${pids[@]}"; do kill -KILL "$pid" || true; wait "$pid" || true; done; } 2>/dev/null
+  if [ "$status" -ne 0 ]; then
+    [ -z "$work" ] || show_logs >&2
+    echo "error: the demo failed with status $status; everything it started is stopped" >&2
   fi
   [ -z "$work" ] || rm -rf "$work"
   exit "$status"

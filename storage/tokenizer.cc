@@ -217,7 +217,7 @@ class Normalizer {
     int32_t end = text.length();
     while (begin < end && u_isUWhiteSpace(text.char32At(begin))) begin = text.moveIndex32(begin, 1);
     while (end > begin && u_isUWhiteSpace(text.char32At(end - 1))) end = text.moveIndex32(end, -1);
-    return text.tempSubStringBetween(begin, end);
+    return icu::UnicodeString(text, begin, end - begin);
   }
 
   const icu::Normalizer2* nfkc_ = nullptr;

@@ -183,6 +183,22 @@ TEST_F(SynthTest, RefusesBadOptions) {
   EXPECT_FALSE(SynthesizeV41(options).ok());
 }
 
+TEST_F(SynthTest, CopiesTheTokenizerPaddedAndTakesItsCompressedSize) {
+  SynthOptions options = Options();
+  options.tokenizer = dir_.File("small.json");
+  // "a" and "A" normalize alike, so 129,280 ids give one compressed id less.
+  WriteTestFile(options.tokenizer, R"({
+    "added_tokens": [],
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+    "decoder": {"type": "ByteLevel"},
+    "model": {"type": "BPE", "vocab": {"a": 0, "A": 1, "b": 2}, "merges": []}})");
+  ASSERT_THAT(SynthesizeV41(options), IsOk());
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Checkpoint::Open(options.out));
+  ASSERT_TRUE(checkpoint.token_map().has_value());
+  EXPECT_EQ(checkpoint.token_map()->tokens(), 129'280u);
+  EXPECT_EQ(checkpoint.geometry().params().compressed_vocab, 129'279u);
+}
+
 TEST_F(SynthTest, ATokenizerThatCannotBeReadLeavesNothing) {
   SynthOptions options = Options();
   options.tokenizer = dir_.File("absent.json");
