@@ -21,7 +21,7 @@ struct ClientOptions {
   // What decides behaviour.
 
   // Refuse any other table; unset: the one table that all servers hold.
-  std::optional<Sha256> expect_digest;
+  std::optional<Sha256> expect_digest = std::nullopt;
   // Accept a fleet that does not hold every row; lookups of missing rows then fail.
   bool allow_partial = false;
   // How long Connect waits for the servers to cover the table.
@@ -39,7 +39,7 @@ struct ClientOptions {
   absl::Duration spin = absl::ZeroDuration();
 
   // A line on a server lost or back. Called from the I/O thread; must not block. May be null.
-  std::function<void(absl::string_view)> log;
+  std::function<void(absl::string_view)> log = nullptr;
 
   // InvalidArgument naming the option.
   absl::Status Validate() const;

@@ -60,7 +60,8 @@ uint64_t CgroupAvailable(const std::string& mount, std::string path, const Names
       least = std::min(least, *limit - std::min(*limit, used));
     }
     if (path.empty()) return least;
-    path.resize(path.rfind('/'));
+    const size_t slash = path.rfind('/');
+    path.resize(slash == std::string::npos ? 0 : slash);
   }
 }
 

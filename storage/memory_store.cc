@@ -91,7 +91,8 @@ absl::Status MemoryStore::CheckIds(uint32_t id, std::span<const Id> rows) const 
   if (layer == nullptr) {
     return absl::NotFoundError(absl::StrCat("layer ", id, " has no table here"));
   }
-  if (layer->count == 1) {
+  // Short ids against a range beyond them would wrap into it: those take the careful pass.
+  if (layer->count == 1 && ranges_[layer->first].end <= kNone<Id>) {
     // One range: a pass without branches, which the compiler turns into vector compares. An id below
     // `begin` wraps to a huge difference.
     const RowRange& range = ranges_[layer->first];

@@ -1,0 +1,27 @@
+// engramctl: the operator's tool.
+#include <iostream>
+
+#include "absl/strings/str_cat.h"
+#include "deploy/engramctl/commands.h"
+
+int main(int argc, char** argv) {
+  CLI::App app{"engramctl looks into checkpoints with Engram tables and at the servers of one"};
+  app.require_subcommand(1);
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return absl::StrCat("error: ", error.what(), " (see --help)\n");
+  });
+  engram::Command run;
+  engram::AddSynth(app, run);
+  engram::AddDigest(app, run);
+  engram::AddInspect(app, run);
+  engram::AddHash(app, run);
+  engram::AddTokenMap(app, run);
+  engram::AddLookup(app, run);
+  engram::AddStatus(app, run);
+  engram::AddVerify(app, run);
+  CLI11_PARSE(app, argc, argv);
+  const absl::Status status = run();
+  if (status.ok()) return 0;
+  std::cerr << "error: " << status.message() << std::endl;
+  return 1;
+}
