@@ -8,16 +8,14 @@
 #include <array>
 #include <optional>
 #include <unordered_map>
-#include <unordered_set>
+#include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "proto/base/file.h"
 #include "proto/base/json.h"
 #include "proto/base/status_macros.h"
-#include "proto/geometry.h"
 
 namespace engram {
 namespace {
@@ -37,49 +35,101 @@ absl::Status Complain(const std::string& path, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(path, ": ", what));
 }
 
+absl::Status Complain(const std::string& path, absl::string_view field, absl::string_view what) {
+  return Complain(path, absl::StrCat("field `", field, "` ", what));
+}
+
 // ---------------------------------------------------------------- reading
+
+// Tokens by id. Refuses whatever leaves open which token an id is, or which id a token has.
+class TokenTable {
+ public:
+  // `entries`: how many entries the document lists. Ids without gaps are all below it, so a wild id
+  // costs no memory.
+  TokenTable(const std::string& path, size_t entries) : path_(path), tokens_(entries) {}
+
+  absl::Status Add(absl::string_view field, const json& id, const std::string& content,
+                   bool added) {
+    if (!id.is_number_unsigned() || id.get<uint64_t>() >= tokens_.size()) {
+      return Complain(path_, field,
+                      absl::StrCat("gives token `", content, "` the id ", id.dump(),
+                                   ", not one of 0 to ", tokens_.size() - 1));
+    }
+    const auto index = id.get<size_t>();
+    const auto [known, is_new] = ids_.emplace(content, index);
+    if (known->second != index) {
+      return Complain(path_, field,
+                      absl::StrCat("gives token `", content, "` the id ", index,
+                                   ", but it has the id ", known->second));
+    }
+    std::optional<Token>& token = tokens_[index];
+    if (token.has_value() && token->content != content) {
+      return Complain(path_, field,
+                      absl::StrCat("gives token `", content, "` the id ", index,
+                                   ", but that is token `", token->content, "`"));
+    }
+    token = Token{content, added};
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::vector<Token>> Finish() && {
+    std::vector<Token> dense;
+    for (std::optional<Token>& token : tokens_) {
+      if (dense.size() == ids_.size()) break;
+      if (!token.has_value()) {
+        return Complain(path_, "model.vocab",
+                        absl::StrCat("and `added_tokens` give no token the id ", dense.size(),
+                                     ", but give higher ones"));
+      }
+      dense.push_back(*std::move(token));
+    }
+    return dense;
+  }
+
+ private:
+  const std::string& path_;
+  std::vector<std::optional<Token>> tokens_;
+  std::unordered_map<std::string, size_t> ids_;
+};
 
 absl::StatusOr<const json*> Vocabulary(const json& document, const std::string& path) {
   const auto model = document.find("model");
   if (model == document.end() || !model->is_object() || model->value("type", json()) != "BPE") {
-    return Complain(path, "field `model` is not of type BPE");
+    return Complain(path, "model", "is not of type BPE");
   }
   const auto vocab = model->find("vocab");
   if (vocab == model->end() || !vocab->is_object() || vocab->empty()) {
-    return Complain(path, "field `model.vocab` is missing or not an object of tokens");
+    return Complain(path, "model.vocab", "is missing or not an object of tokens");
   }
   return &*vocab;
 }
 
-absl::Status AddToken(const std::string& path, const json& id, const std::string& content,
-                      bool added, std::vector<std::optional<Token>>& tokens) {
-  if (!id.is_number_unsigned() || id.get<uint64_t>() >= kMaxVocab) {
-    return Complain(path, absl::StrCat("token `", content, "` has the id ", id.dump()));
+// The list of added tokens, or nullptr where the document has none.
+absl::StatusOr<const json*> AddedTokens(const json& document, const std::string& path) {
+  const auto added = document.find("added_tokens");
+  if (added == document.end() || added->is_null()) return nullptr;
+  if (!added->is_array()) return Complain(path, "added_tokens", "is not a list");
+  for (const json& entry : *added) {
+    if (entry.is_object() && entry.contains("id") && entry.contains("content") &&
+        entry["content"].is_string()) {
+      continue;
+    }
+    return Complain(path, "added_tokens",
+                    absl::StrCat("has an entry without id or content: ", entry.dump()));
   }
-  const auto index = id.get<size_t>();
-  if (index >= tokens.size()) tokens.resize(index + 1);
-  std::optional<Token>& token = tokens[index];
-  if (token.has_value() && token->content != content) {
-    return Complain(path, absl::StrCat("token id ", index, " is `", token->content, "` and `",
-                                       content, "`"));
-  }
-  token = Token{content, added};
-  return absl::OkStatus();
+  return &*added;
 }
 
-absl::Status AddAddedTokens(const json& document, const std::string& path,
-                            std::vector<std::optional<Token>>& tokens) {
-  const auto added = document.find("added_tokens");
-  if (added == document.end() || added->is_null()) return absl::OkStatus();
-  if (!added->is_array()) return Complain(path, "field `added_tokens` is not a list");
-  for (const json& entry : *added) {
-    if (!entry.is_object() || !entry.contains("id") || !entry.contains("content") ||
-        !entry["content"].is_string()) {
-      return Complain(path, "field `added_tokens` has an entry without id or content");
-    }
-    RETURN_IF_ERROR(AddToken(path, entry["id"], entry["content"], true, tokens));
+// The two parts of a merge, written "a b" or ["a", "b"].
+std::optional<std::pair<std::string, std::string>> PartsOf(const json& merge) {
+  if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+    return std::pair(merge[0].get<std::string>(), merge[1].get<std::string>());
   }
-  return absl::OkStatus();
+  if (!merge.is_string()) return std::nullopt;
+  const auto& text = merge.get_ref<const std::string&>();
+  const size_t space = text.find(' ');
+  if (space == std::string::npos) return std::nullopt;
+  return std::pair(text.substr(0, space), text.substr(space + 1));
 }
 
 // Every merge's two parts, and what they merge to, must be tokens: a tokenizer cut off on its way
@@ -87,22 +137,18 @@ absl::Status AddAddedTokens(const json& document, const std::string& path,
 absl::Status CheckMerges(const json& document, const json& vocab, const std::string& path) {
   const auto merges = document["model"].find("merges");
   if (merges == document["model"].end()) return absl::OkStatus();
-  if (!merges->is_array()) return Complain(path, "field `model.merges` is not a list");
+  if (!merges->is_array()) return Complain(path, "model.merges", "is not a list");
   for (const json& merge : *merges) {
-    std::string left, right;
-    if (merge.is_string()) {
-      const std::string& text = merge.get_ref<const std::string&>();
-      const size_t space = text.find(' ');
-      left = text.substr(0, space);
-      if (space != std::string::npos) right = text.substr(space + 1);
-    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-      left = merge[0];
-      right = merge[1];
+    const auto parts = PartsOf(merge);
+    if (!parts.has_value()) {
+      return Complain(path, "model.merges",
+                      absl::StrCat("has ", merge.dump(), ", which is not a pair of tokens"));
     }
+    const auto& [left, right] = *parts;
     for (const std::string& token : {left, right, left + right}) {
-      if (!token.empty() && vocab.contains(token)) continue;
-      return Complain(path, absl::StrCat("field `model.merges` has ", merge.dump(),
-                                         ", but there is no token `", token, "`"));
+      if (vocab.contains(token)) continue;
+      return Complain(path, "model.merges",
+                      absl::StrCat("has ", merge.dump(), ", but there is no token `", token, "`"));
     }
   }
   return absl::OkStatus();
@@ -110,20 +156,18 @@ absl::Status CheckMerges(const json& document, const json& vocab, const std::str
 
 absl::StatusOr<std::vector<Token>> ReadTokens(const json& document, const std::string& path) {
   ASSIGN_OR_RETURN(const json* vocab, Vocabulary(document, path));
-  std::vector<std::optional<Token>> sparse;
+  ASSIGN_OR_RETURN(const json* added, AddedTokens(document, path));
+  TokenTable tokens(path, vocab->size() + (added == nullptr ? 0 : added->size()));
   for (const auto& [content, id] : vocab->items()) {
-    RETURN_IF_ERROR(AddToken(path, id, content, false, sparse));
+    RETURN_IF_ERROR(tokens.Add("model.vocab", id, content, false));
   }
-  RETURN_IF_ERROR(AddAddedTokens(document, path, sparse));
-  RETURN_IF_ERROR(CheckMerges(document, *vocab, path));
-  std::vector<Token> tokens;
-  for (std::optional<Token>& token : sparse) {
-    if (!token.has_value()) {
-      return Complain(path, absl::StrCat("no token has the id ", tokens.size(), ", but higher ids are used"));
+  if (added != nullptr) {
+    for (const json& entry : *added) {
+      RETURN_IF_ERROR(tokens.Add("added_tokens", entry["id"], entry["content"], true));
     }
-    tokens.push_back(*std::move(token));
   }
-  return tokens;
+  RETURN_IF_ERROR(CheckMerges(document, *vocab, path));
+  return std::move(tokens).Finish();
 }
 
 // ---------------------------------------------------------------- text of a token
@@ -146,7 +190,8 @@ int ByteOf(UChar32 character) {
 }
 
 // What the token decodes to: the alphabet's bytes, or its content as it stands where a character is
-// not of the alphabet (nullopt unless it is an added token).
+// not of the alphabet (nullopt unless it is an added token). An added token wholly of the alphabet
+// becomes bytes as well: the ByteLevel decoder of Hugging Face makes no difference.
 std::optional<std::string> Decode(const Token& token) {
   std::string bytes;
   const auto* text = reinterpret_cast<const uint8_t*>(token.content.data());
@@ -225,7 +270,8 @@ class Normalizer {
 };
 
 std::string KeyOf(const Normalizer& normalizer, const Token& token, const std::string& bytes) {
-  const icu::UnicodeString text = icu::UnicodeString::fromUTF8(bytes);  // U+FFFD where it is not UTF-8
+  const icu::UnicodeString text =
+      icu::UnicodeString::fromUTF8(bytes);  // U+FFFD where it is not UTF-8
   if (text.indexOf(kReplacement) >= 0) return token.content;
   const icu::UnicodeString normal = normalizer.Normalize(text);
   if (normal.isEmpty()) return bytes;
@@ -245,8 +291,9 @@ absl::StatusOr<TokenMap> BuildTokenMap(const std::string& path) {
   for (const Token& token : tokens) {
     const std::optional<std::string> bytes = Decode(token);
     if (!bytes.has_value()) {
-      return Complain(path, absl::StrCat("field `model.vocab`: token `", token.content,
-                                         "` is not of the byte-level alphabet"));
+      return Complain(
+          path, "model.vocab",
+          absl::StrCat("has token `", token.content, "`, which is not of the byte-level alphabet"));
     }
     const auto next = static_cast<uint32_t>(ids_by_key.size());
     compressed.push_back(ids_by_key.emplace(KeyOf(normalizer, token, *bytes), next).first->second);

@@ -6,7 +6,8 @@
 
 int main(int argc, char** argv) {
   CLI::App app{"engramctl looks into checkpoints with Engram tables and at the servers of one"};
-  app.require_subcommand(1);
+  // Not 1: CLI11 would then answer an unknown command with "a subcommand is required".
+  app.require_subcommand(0, 1);
   app.failure_message([](const CLI::App*, const CLI::Error& error) {
     return absl::StrCat("error: ", error.what(), " (see --help)\n");
   });
@@ -20,6 +21,10 @@ int main(int argc, char** argv) {
   engram::AddStatus(app, run);
   engram::AddVerify(app, run);
   CLI11_PARSE(app, argc, argv);
+  if (run == nullptr) {
+    std::cerr << "error: a subcommand is required (see --help)" << std::endl;
+    return 1;
+  }
   const absl::Status status = run();
   if (status.ok()) return 0;
   std::cerr << "error: " << status.message() << std::endl;

@@ -61,13 +61,18 @@ absl::Status FetchRows(const LookupFlags& flags) {
 
 Json StatusJson(const ServerStatus& server) {
   if (!server.status.ok()) {
-    return {{"address", server.address}, {"model", nullptr}, {"digest", nullptr},
-            {"shard", nullptr},          {"rows", nullptr},  {"bytes", nullptr},
-            {"state", "UNREACHABLE"},    {"version", nullptr},
+    return {{"address", server.address},
+            {"model", nullptr},
+            {"digest", nullptr},
+            {"shard", nullptr},
+            {"rows", nullptr},
+            {"bytes", nullptr},
+            {"state", "UNREACHABLE"},
+            {"version", nullptr},
             {"error", std::string(server.status.message())}};
   }
-  return {{"address", server.address}, {"model", server.model}, {"digest", ToHex(server.digest)},
-          {"shard", server.shard},     {"rows", server.rows},   {"bytes", server.bytes},
+  return {{"address", server.address}, {"model", server.model},    {"digest", ToHex(server.digest)},
+          {"shard", server.shard},     {"rows", server.rows},      {"bytes", server.bytes},
           {"state", server.state},     {"version", server.version}};
 }
 
@@ -100,11 +105,13 @@ void AddLookup(CLI::App& app, Command& run) {
   CLI::App* command = app.add_subcommand("lookup", "Fetches rows and prints their bytes");
   command->add_option("--servers", flags->servers, "A,B,...: any of the servers")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->required();
   command->add_option("--layer", flags->layer, "Layer id in the model")->required();
   CLI::Option* rows = command->add_option("--rows", flags->rows, "r,r,...: row ids; -1 gives zeros")
                           ->delimiter(',');
-  CLI::Option* file = command->add_option("--rows-file", flags->rows_file, "File of little-endian i64");
+  CLI::Option* file =
+      command->add_option("--rows-file", flags->rows_file, "File of little-endian i64");
   rows->excludes(file);
   CLI::Option* hex = command->add_flag("--hex", flags->hex, "A line of hex digits a row");
   CLI::Option* out = command->add_option("--out", flags->out, "File for the raw bytes");
@@ -126,7 +133,10 @@ void AddStatus(CLI::App& app, Command& run) {
   auto servers = std::make_shared<std::vector<std::string>>();
   auto json = std::make_shared<bool>(false);
   CLI::App* command = app.add_subcommand("status", "Asks every server what it holds");
-  command->add_option("--servers", *servers, "A,B,...")->delimiter(',')->required();
+  command->add_option("--servers", *servers, "A,B,...")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->required();
   command->add_flag("--json", *json, "One JSON object instead of text");
   command->callback([=, &run] { run = [=] { return Status(*servers, *json); }; });
 }

@@ -29,26 +29,36 @@ class Verifier {
  public:
   Verifier(const VerifyFlags& flags, const Checkpoint& checkpoint, const TableReader& reader,
            Client& client)
-      : flags_(flags), checkpoint_(checkpoint), reader_(reader), client_(client),
+      : flags_(flags),
+        checkpoint_(checkpoint),
+        reader_(reader),
+        client_(client),
         random_(flags.seed) {}
 
+  // Prints the figures whatever came of it.
   absl::Status Run() {
-    const absl::Time start = absl::Now();
-    const absl::Time end = start + absl::Seconds(flags_.seconds);
-    while (lookups_ == 0 || absl::Now() < end) {
-      RETURN_IF_ERROR(OneLookup());
-      if (flags_.rate > 0) {
-        absl::SleepFor(start + absl::Seconds(static_cast<double>(lookups_) / flags_.rate) -
-                       absl::Now());
-      }
-    }
+    const absl::Status status = LookUpUntilTheEnd();
     Print();
+    RETURN_IF_ERROR(status);
     if (failed_ == 0 && wrong_rows_ == 0) return absl::OkStatus();
     return absl::DataLossError(absl::StrCat(failed_, " lookups failed, ", wrong_rows_,
                                             " rows were wrong (seed ", flags_.seed, ")"));
   }
 
  private:
+  absl::Status LookUpUntilTheEnd() {
+    const absl::Time start = absl::Now();
+    const absl::Time end = start + absl::Seconds(flags_.seconds);
+    while (lookups_ == 0 || absl::Now() < end) {
+      RETURN_IF_ERROR(OneLookup());
+      if (flags_.rate > 0) {
+        const absl::Time next = start + absl::Seconds(static_cast<double>(lookups_) / flags_.rate);
+        absl::SleepFor(std::min(next, end) - absl::Now());
+      }
+    }
+    return absl::OkStatus();
+  }
+
   // Random rows of every layer in one lookup, with a few "no row" among them.
   absl::Status OneLookup() {
     const size_t row_bytes = client_.layout().row_bytes();
@@ -101,10 +111,15 @@ class Verifier {
   void Print() {
     std::sort(latencies_us_.begin(), latencies_us_.end());
     const auto at = [&](double share) {
-      return latencies_us_[static_cast<size_t>(share * static_cast<double>(latencies_us_.size() - 1))];
+      return latencies_us_[static_cast<size_t>(share *
+                                               static_cast<double>(latencies_us_.size() - 1))];
     };
-    PrintJson({{"lookups", lookups_}, {"failed", failed_}, {"wrong_rows", wrong_rows_},
-               {"rows", rows_}, {"p50_us", at(0.5)}, {"p99_us", at(0.99)}});
+    PrintJson({{"lookups", lookups_},
+               {"failed", failed_},
+               {"wrong_rows", wrong_rows_},
+               {"rows", rows_},
+               {"p50_us", at(0.5)},
+               {"p99_us", at(0.99)}});
   }
 
   const VerifyFlags& flags_;
@@ -125,7 +140,8 @@ absl::Status Verify(const VerifyFlags& flags) {
   }
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(flags.checkpoint));
   ASSIGN_OR_RETURN(const std::unique_ptr<TableReader> reader, TableReader::Open(checkpoint));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::Connect({.servers = flags.servers}));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Client> client,
+                   Client::Connect({.servers = flags.servers}));
   if (client->geometry().params() != checkpoint.geometry().params() ||
       client->layout() != checkpoint.layout()) {
     return absl::FailedPreconditionError(
@@ -140,7 +156,10 @@ void AddVerify(CLI::App& app, Command& run) {
   auto flags = std::make_shared<VerifyFlags>();
   CLI::App* command =
       app.add_subcommand("verify", "Looks up random rows and compares each with the checkpoint's");
-  command->add_option("--servers", flags->servers, "A,B,...")->delimiter(',')->required();
+  command->add_option("--servers", flags->servers, "A,B,...")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->required();
   command->add_option("--checkpoint", flags->checkpoint, "Checkpoint directory")->required();
   command->add_option("--seconds", flags->seconds, "How long")->required();
   command->add_option("--rate", flags->rate, "Lookups per second at most (0: no limit)")

@@ -1,6 +1,6 @@
 #include "proto/base/json.h"
 
-#include <set>
+#include <unordered_set>
 
 #include "absl/strings/str_cat.h"
 #include "proto/base/file.h"
@@ -11,53 +11,59 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kMaxDepth = 64;
+constexpr size_t kMaxDepth = 64;
 
-// Builds the document, stopping at the first thing that makes its meaning doubtful.
-class StrictParser {
+// Reads the document's events for what makes its meaning doubtful. A pass of its own: nlohmann's
+// callback parser, which could look while it builds, is quadratic in a list's objects.
+class StrictCheck final : public json::json_sax_t {
  public:
-  // Called by nlohmann::json::parse for every event; returning false drops the value.
-  bool operator()(int depth, json::parse_event_t event, json& parsed) {
-    if (depth > kMaxDepth) problem_ = absl::StrCat("nested deeper than ", kMaxDepth, " levels");
-    switch (event) {
-      case json::parse_event_t::object_start:
-        keys_.emplace_back();
-        break;
-      case json::parse_event_t::object_end:
-        keys_.pop_back();
-        break;
-      case json::parse_event_t::key: {
-        const auto& key = parsed.get_ref<const std::string&>();
-        if (!keys_.back().insert(key).second) {
-          problem_ = absl::StrCat("key `", key, "` appears twice in one object");
-        }
-        break;
-      }
-      default:
-        break;
-    }
-    return true;
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_array(size_t) override { return Enter(); }
+  bool end_array() override { return Leave(); }
+  bool start_object(size_t) override { return Enter(); }
+  bool end_object() override { return Leave(); }
+  bool key(string_t& key) override {
+    if (keys_.back().insert(key).second) return true;
+    problem_ = absl::StrCat("key `", key, "` appears twice in one object");
+    return false;
+  }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& error) override {
+    problem_ = absl::StrCat("not valid JSON: ", error.what());
+    return false;
   }
   const std::string& problem() const { return problem_; }
 
  private:
-  std::vector<std::set<std::string>> keys_;
+  bool Enter() {
+    keys_.emplace_back();
+    if (keys_.size() > kMaxDepth) {
+      problem_ = absl::StrCat("nested deeper than ", kMaxDepth, " levels");
+    }
+    return problem_.empty();
+  }
+  bool Leave() {
+    keys_.pop_back();
+    return true;
+  }
+
+  std::vector<std::unordered_set<std::string>> keys_;  // of every open object (lists have none)
   std::string problem_;
 };
 
 }  // namespace
 
 absl::StatusOr<json> ParseJsonObject(absl::string_view text, absl::string_view source) {
-  StrictParser strict;
-  json document;
-  try {  // nlohmann reports the place of a syntax error only by exception.
-    document = json::parse(text.begin(), text.end(), std::ref(strict));
-  } catch (const json::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat(source, " is not valid JSON: ", error.what()));
-  }
-  if (!strict.problem().empty()) {
+  StrictCheck strict;
+  if (!json::sax_parse(text.begin(), text.end(), &strict)) {
     return absl::InvalidArgumentError(absl::StrCat(source, ": ", strict.problem()));
   }
+  json document = json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (!document.is_object()) {
     return absl::InvalidArgumentError(
         absl::StrCat(source, " holds a JSON ", document.type_name(), ", not an object"));

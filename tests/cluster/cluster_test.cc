@@ -1,0 +1,223 @@
+// The client library against real servers.
+#include <gtest/gtest.h>
+
+#include <random>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "client/client.h"
+#include "tests/cluster/test_cluster.h"
+#include "tests/support/status_matchers.h"
+
+namespace engram {
+namespace {
+
+using Code = absl::StatusCode;
+
+absl::StatusOr<std::unique_ptr<Client>> Connect(const std::vector<std::string>& servers,
+                                                bool allow_partial = false) {
+  return Client::Connect({.servers = servers,
+                          .allow_partial = allow_partial,
+                          .connect_timeout = absl::Seconds(2),
+                          .rows_per_request = 1000});
+}
+
+// Fails the test at the first row that is not the synthetic one (of row bytes seed 0).
+void ExpectRows(uint32_t layer, const std::vector<int64_t>& ids, const std::vector<uint8_t>& out) {
+  uint8_t expected[kSynthRowBytes];
+  for (size_t i = 0; i < ids.size(); ++i) {
+    std::fill_n(expected, kSynthRowBytes, uint8_t{0});
+    if (ids[i] != kNoRow) SynthRow(0, layer, static_cast<uint64_t>(ids[i]), expected);
+    ASSERT_TRUE(std::equal(expected, expected + kSynthRowBytes, out.data() + i * kSynthRowBytes))
+        << "layer " << layer << " position " << i << " row " << ids[i];
+  }
+}
+
+std::vector<int64_t> RandomIds(const Client& client, size_t layer, size_t count) {
+  static std::mt19937_64 random(20261124);
+  std::vector<int64_t> ids(count);
+  for (int64_t& id : ids) {
+    id = static_cast<int64_t>(random() % (client.geometry().layers()[layer].rows + 1)) - 1;
+  }
+  return ids;
+}
+
+absl::Status LookUp(Client& client, uint32_t layer, const std::vector<int64_t>& ids,
+                    std::vector<uint8_t>& out) {
+  out.assign(ids.size() * client.layout().row_bytes(), 0xA5);
+  auto ticket = client.SubmitRows({{layer, ids, out}}, {.timeout = absl::Seconds(5)});
+  if (!ticket.ok()) return ticket.status();
+  return ticket->WaitAll();
+}
+
+TEST(ClusterTest, RowsOfAllShardsComeInRequestOrder) {
+  const TestCluster cluster(3);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  EXPECT_TRUE(client->MissingRanges().empty());
+  for (const size_t count : {0, 1, 16, 5000, 20000}) {
+    const std::vector<int64_t> ids_1 = RandomIds(*client, 0, count);
+    const std::vector<int64_t> ids_14 = RandomIds(*client, 1, count);
+    std::vector<uint8_t> out_1(count * kSynthRowBytes), out_14(count * kSynthRowBytes);
+    ASSERT_OK_AND_ASSIGN(Ticket ticket,
+                         client->SubmitRows({{14, ids_14, out_14}, {1, ids_1, out_1}}, {}));
+    ASSERT_THAT(ticket.Wait(1), IsOk());
+    ExpectRows(1, ids_1, out_1);
+    ASSERT_THAT(ticket.Wait(14), IsOk());
+    EXPECT_TRUE(ticket.Done(14));
+    ExpectRows(14, ids_14, out_14);
+    EXPECT_THAT(ticket.Wait(3), StatusIs(Code::kNotFound, "no layer 3"));
+  }
+}
+
+TEST(ClusterTest, EveryRowOfTheTable) {
+  const TestCluster cluster(4);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  for (const LayerGeometry& layer : client->geometry().layers()) {
+    std::vector<int64_t> ids(layer.rows);
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int64_t>(i);
+    std::vector<uint8_t> out;
+    ASSERT_THAT(LookUp(*client, layer.layer_id, ids, out), IsOk());
+    ExpectRows(layer.layer_id, ids, out);
+  }
+}
+
+TEST(ClusterTest, ManyThreadsShareAClient) {
+  const TestCluster cluster(2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  const std::vector<int64_t> ids = RandomIds(*client, 0, 300);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 50; ++i) {
+        std::vector<uint8_t> out;
+        ASSERT_THAT(LookUp(*client, 1, ids, out), IsOk());
+        ExpectRows(1, ids, out);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST(ClusterTest, BadLookupsAreRefusedByName) {
+  const TestCluster cluster(2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  std::vector<uint8_t> out;
+  EXPECT_THAT(LookUp(*client, 2, {1}, out), StatusIs(Code::kNotFound, "layer 2 has no Engram table"));
+  EXPECT_THAT(LookUp(*client, 1, {1, 1'000'000}, out),
+              StatusIs(Code::kOutOfRange, "layer 1: row id 1000000 at position 1"));
+  EXPECT_THAT(LookUp(*client, 1, {-7}, out), StatusIs(Code::kOutOfRange, "row id -7"));
+  EXPECT_THAT(client->SubmitRows({}, {}), StatusIs(Code::kInvalidArgument, "at least one layer"));
+  const std::vector<int64_t> ids = {1, 2};
+  EXPECT_THAT(client->SubmitRows({{1, ids, out}}, {}),
+              StatusIs(Code::kInvalidArgument, "the buffer has 264 bytes, 2 rows take 528"));
+  out.resize(528);
+  EXPECT_THAT(client->SubmitRows({{1, ids, out}, {1, ids, out}}, {}),
+              StatusIs(Code::kInvalidArgument, "layer 1 stands twice"));
+  LookBack state;
+  const std::vector<uint32_t> tokens = {1};
+  EXPECT_THAT(client->SubmitTokens(tokens, {}, state, {{1, out}}, {}),
+              StatusIs(Code::kFailedPrecondition, "no token map"));
+}
+
+TEST(ClusterTest, MissingRangesAreNamed) {
+  const TestCluster cluster(4);
+  const std::vector<std::string> some = {cluster.addresses()[0], cluster.addresses()[2]};
+  EXPECT_THAT(Connect(some), StatusIs(Code::kUnavailable, "no server holds layer 1 rows ["));
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(some, /*allow_partial=*/true));
+  EXPECT_EQ(client->MissingRanges().size(), 4u);
+  std::vector<uint8_t> out;
+  EXPECT_THAT(LookUp(*client, 1, {0}, out), IsOk());
+  const auto last = static_cast<int64_t>(client->geometry().layers()[0].rows) - 1;
+  EXPECT_THAT(LookUp(*client, 1, {last}, out),
+              StatusIs(Code::kUnavailable, "no server is up that holds layer 1 rows ["));
+}
+
+TEST(ClusterTest, ServersOfAnotherTableAreRefused) {
+  const TestCluster one(1, /*seed=*/0), other(1, /*seed=*/1);
+  EXPECT_THAT(Connect({one.addresses()[0], other.addresses()[0]}),
+              StatusIs(Code::kFailedPrecondition, "serves the table of digest"));
+  EXPECT_THAT(Client::Connect({.servers = one.addresses(), .expect_digest = Sha256{}}),
+              StatusIs(Code::kFailedPrecondition, "holds no table of digest 0000"));
+}
+
+TEST(ClusterTest, NoServerAtAll) {
+  EXPECT_THAT(Connect({"127.0.0.1:1"}), StatusIs(Code::kUnavailable, "127.0.0.1:1"));
+}
+
+TEST(ClusterTest, ALostServerIsNamedAndHeals) {
+  TestCluster cluster(2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  const auto last = static_cast<int64_t>(client->geometry().layers()[0].rows) - 1;
+  cluster.Kill(1);
+  std::vector<uint8_t> out;
+  const absl::Time limit = absl::Now() + absl::Seconds(20);
+  absl::Status status;
+  while ((status = LookUp(*client, 1, {last}, out)).ok() && absl::Now() < limit) {
+  }
+  EXPECT_THAT(status, StatusIs(Code::kUnavailable, cluster.addresses()[1]));
+  ASSERT_THAT(LookUp(*client, 1, {0}, out), IsOk()) << "the other shard is not concerned";
+  ExpectRows(1, {0}, out);
+
+  cluster.Start(1);
+  while (!(status = LookUp(*client, 1, {last}, out)).ok() && absl::Now() < limit) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  ASSERT_THAT(status, IsOk());
+  ExpectRows(1, {last}, out);
+}
+
+TEST(ClusterTest, AReplicaTakesOverWhenOneDrains) {
+  TestCluster cluster(1);
+  TestCluster replica(1);
+  ASSERT_OK_AND_ASSIGN(const auto client,
+                       Connect({cluster.addresses()[0], replica.addresses()[0]}));
+  cluster.server(0).BeginDrain();
+  const std::vector<int64_t> ids = RandomIds(*client, 0, 100);
+  std::vector<uint8_t> out;
+  const absl::Time limit = absl::Now() + absl::Seconds(10);
+  absl::Status status;
+  do {
+    status = LookUp(*client, 1, ids, out);
+  } while (!status.ok() && absl::Now() < limit);
+  ASSERT_THAT(status, IsOk());
+  for (int i = 0; i < 20; ++i) ASSERT_THAT(LookUp(*client, 1, ids, out), IsOk());
+  ExpectRows(1, ids, out);
+}
+
+TEST(ClusterTest, TicketsDroppedWithRowsOutTouchNothingAfterwards) {
+  const TestCluster cluster(2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  for (int i = 0; i < 50; ++i) {
+    const std::vector<int64_t> ids = RandomIds(*client, 0, 8000);
+    std::vector<uint8_t> out(ids.size() * kSynthRowBytes);
+    ASSERT_OK_AND_ASSIGN(const Ticket ticket, client->SubmitRows({{1, ids, out}}, {}));
+  }  // The buffer goes right after its ticket: a late write is a use after free.
+  std::vector<uint8_t> out;
+  const std::vector<int64_t> ids = RandomIds(*client, 0, 100);
+  ASSERT_THAT(LookUp(*client, 1, ids, out), IsOk());
+  ExpectRows(1, ids, out);
+}
+
+TEST(ClusterTest, AClientThatClosesEndsItsTickets) {
+  const TestCluster cluster(2);
+  ASSERT_OK_AND_ASSIGN(auto client, Connect(cluster.addresses()));
+  const std::vector<int64_t> ids = RandomIds(*client, 0, 20000);
+  std::vector<uint8_t> out(ids.size() * kSynthRowBytes);
+  ASSERT_OK_AND_ASSIGN(Ticket ticket, client->SubmitRows({{1, ids, out}}, {}));
+  client.reset();
+  const absl::Status status = ticket.WaitAll();
+  EXPECT_TRUE(status.ok() || absl::IsCancelled(status)) << status;
+}
+
+TEST(ClusterTest, ATimeoutEndsTheLookup) {
+  const TestCluster cluster(1);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  const std::vector<int64_t> ids = RandomIds(*client, 0, 100000);
+  std::vector<uint8_t> out(ids.size() * kSynthRowBytes);
+  ASSERT_OK_AND_ASSIGN(Ticket ticket, client->SubmitRows({{1, ids, out}},
+                                                         {.timeout = absl::Microseconds(1)}));
+  EXPECT_THAT(ticket.Wait(1), StatusIs(Code::kDeadlineExceeded, ""));
+}
+
+}  // namespace
+}  // namespace engram

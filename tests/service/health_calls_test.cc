@@ -1,0 +1,95 @@
+#include "service/health_calls.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/service/test_server.h"
+
+namespace engram {
+namespace {
+
+using grpc::health::v1::Health;
+using grpc::health::v1::HealthCheckRequest;
+using grpc::health::v1::HealthCheckResponse;
+
+std::unique_ptr<Health::Stub> HealthStub(const std::string& address) {
+  return Health::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+}
+
+HealthCheckRequest For(const std::string& service) {
+  HealthCheckRequest request;
+  request.set_service(service);
+  return request;
+}
+
+HealthCheckResponse::ServingStatus Check(Health::Stub& stub, const std::string& service) {
+  HealthCheckResponse response;
+  EXPECT_TRUE(stub.Check(TestContext().get(), For(service), &response).ok());
+  return response.status();
+}
+
+ServerOptions TwoPorts() {
+  ServerOptions options = TestOptions();
+  options.health = "127.0.0.1:0";
+  return options;
+}
+
+TEST(Health, BothPortsAnswerChecks) {
+  TestServer server(TwoPorts());
+  ASSERT_NE(server.server().health_address(), server.server().address());
+  for (const std::string& address : {server.server().address(), server.server().health_address()}) {
+    const auto stub = HealthStub(address);
+    for (const char* service : {"", "engram.v1.EngramService"}) {
+      EXPECT_EQ(Check(*stub, service), HealthCheckResponse::SERVING);
+    }
+    HealthCheckResponse response;
+    EXPECT_EQ(stub->Check(TestContext().get(), For("other"), &response).error_code(),
+              grpc::StatusCode::NOT_FOUND);
+  }
+  server.server().BeginDrain();
+  for (const std::string& address : {server.server().address(), server.server().health_address()}) {
+    EXPECT_EQ(Check(*HealthStub(address), ""), HealthCheckResponse::NOT_SERVING);
+  }
+}
+
+TEST(Health, TheSecondPortServesNoRows) {
+  TestServer server(TwoPorts());
+  const auto stub = v1::EngramService::NewStub(
+      grpc::CreateChannel(server.server().health_address(), grpc::InsecureChannelCredentials()));
+  v1::DescribeResponse response;
+  EXPECT_EQ(stub->Describe(TestContext().get(), {}, &response).error_code(),
+            grpc::StatusCode::UNIMPLEMENTED);
+}
+
+TEST(Health, AWatchHearsOfTheDrainAndEndsWithTheServer) {
+  TestServer server(TwoPorts());
+  for (const std::string& address : {server.server().address(), server.server().health_address()}) {
+    EXPECT_EQ(Check(*HealthStub(address), ""), HealthCheckResponse::SERVING);
+  }
+  const auto stub = HealthStub(server.server().health_address());
+  const auto context = TestContext();
+  const auto watch = stub->Watch(context.get(), For(""));
+  HealthCheckResponse response;
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
+  server.server().BeginDrain();
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::NOT_SERVING);
+  server.server().Stop(absl::ZeroDuration(), absl::Seconds(20));
+  EXPECT_FALSE(watch->Read(&response));
+}
+
+TEST(Health, AWatchOfAnUnknownServiceStaysOpen) {
+  TestServer server;
+  const auto stub = HealthStub(server.server().address());
+  const auto context = TestContext();
+  const auto watch = stub->Watch(context.get(), For("other"));
+  HealthCheckResponse response;
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::SERVICE_UNKNOWN);
+  context->TryCancel();
+  EXPECT_EQ(watch->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(Check(*stub, ""), HealthCheckResponse::SERVING);
+}
+
+}  // namespace
+}  // namespace engram
