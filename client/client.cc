@@ -116,9 +116,9 @@ void Client::Impl::WaitForWork() {
     asleep_ = true;
   }
   const absl::Duration left = std::min(fan_out_.NextTick() - absl::Now(), absl::Seconds(1));
-  poll(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
-                    gpr_time_from_micros(std::max<int64_t>(0, absl::ToInt64Microseconds(left)),
-                                         GPR_TIMESPAN)));
+  poll(gpr_time_add(
+      gpr_now(GPR_CLOCK_MONOTONIC),
+      gpr_time_from_micros(std::max<int64_t>(0, absl::ToInt64Microseconds(left)), GPR_TIMESPAN)));
   MutexLock lock(&mutex_);
   asleep_ = false;
 }
@@ -186,13 +186,16 @@ absl::Status Client::Impl::LoadTokenMap(const Connection& connection) {
     absl::StatusOr<TokenMap> map = FetchTokenMap(address, options_.connect_timeout);
     if (map.ok() && map->sha256() == *table_->token_map) {
       token_map_ = *std::move(map);
-      ASSIGN_OR_RETURN(const uint32_t pad, token_map_->Compress(table_->geometry.params().pad_token));
+      ASSIGN_OR_RETURN(const uint32_t pad,
+                       token_map_->Compress(table_->geometry.params().pad_token));
       ASSIGN_OR_RETURN(RowHasher hasher, RowHasher::Create(table_->geometry, pad));
       fan_out_.set_hasher(std::move(hasher));
       return absl::OkStatus();
     }
-    last = map.ok() ? absl::DataLossError(absl::StrCat(address, " sent another token map than the "
-                                                                "table's")) : map.status();
+    last = map.ok() ? absl::DataLossError(absl::StrCat(address,
+                                                       " sent another token map than the "
+                                                       "table's"))
+                    : map.status();
   }
   return last;
 }
@@ -200,7 +203,8 @@ absl::Status Client::Impl::LoadTokenMap(const Connection& connection) {
 absl::Status Client::Impl::WaitUntilConnected() {
   const Connection connection = fan_out_.WaitForConnection(
       absl::Now() + options_.connect_timeout, [this](const Connection& c) {
-        return !c.conflict.ok() || (c.all_tried && CheckConnection(c).ok());
+        // A server of another table is no matter of waiting; one that is not there may come.
+        return !c.conflict.ok() || (c.all_tried && !absl::IsUnavailable(CheckConnection(c)));
       });
   RETURN_IF_ERROR(CheckConnection(connection));
   table_ = connection.table;
@@ -331,7 +335,8 @@ absl::StatusOr<Ticket> Client::SubmitTokens(std::span<const uint32_t> tokens,
                                             const LookupOptions& options) {
   if (token_map() == nullptr) {
     return absl::FailedPreconditionError(
-        "the servers have no token map: look up by row ids, or serve a checkpoint with a tokenizer");
+        "the servers have no token map: look up by row ids, or serve a checkpoint with a "
+        "tokenizer");
   }
   if (!dead.empty() && dead.size() != tokens.size()) {
     return absl::InvalidArgumentError(

@@ -96,9 +96,9 @@ struct ServerStatus {
   absl::Status status;  // of asking it; the fields below hold only when OK
   std::string version;
   std::string model;
-  std::string state;    // "LOADING", "SERVING", "DRAINING"
-  Sha256 digest{};      // of its active generation
-  std::string shard;    // "I/N"
+  std::string state;  // "LOADING", "SERVING", "DRAINING"
+  Sha256 digest{};    // of its active generation
+  std::string shard;  // "I/N"
   std::vector<RowRange> ranges;
   uint64_t rows = 0;
   uint64_t bytes = 0;

@@ -16,7 +16,8 @@ namespace {
 absl::StatusOr<Sha256> DigestFromBytes(const std::string& bytes) {
   Sha256 digest;
   if (bytes.size() != digest.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("a digest has ", bytes.size(), " bytes, not 32"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a digest has ", bytes.size(), " bytes, not 32"));
   }
   std::copy(bytes.begin(), bytes.end(), digest.begin());
   return digest;
@@ -32,10 +33,9 @@ absl::StatusOr<const v1::Generation*> PickGeneration(const v1::DescribeResponse&
     if (fits) return &generation;
     absl::StrAppend(&held, held.empty() ? "" : ", ", ToHex(digest));
   }
-  return absl::FailedPreconditionError(
-      absl::StrCat("holds no ", wanted.has_value() ? "table of digest " : "active table",
-                   wanted.has_value() ? ToHex(*wanted) : "", "; it holds ",
-                   held.empty() ? "none" : held));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "holds no ", wanted.has_value() ? "table of digest " : "active table",
+      wanted.has_value() ? ToHex(*wanted) : "", "; it holds ", held.empty() ? "none" : held));
 }
 
 std::string StateName(v1::ServerState state) {

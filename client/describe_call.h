@@ -31,7 +31,8 @@ struct ServerInfo {
 };
 
 // Picks the generation of `wanted`, or without one the active generation.
-// FailedPrecondition: the server does not hold it. InvalidArgument: the response contradicts itself.
+// FailedPrecondition: the server does not hold it. InvalidArgument: the response contradicts
+// itself.
 absl::StatusOr<ServerInfo> ParseDescribe(const v1::DescribeResponse& response,
                                          const std::optional<Sha256>& wanted);
 

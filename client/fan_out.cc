@@ -34,8 +34,8 @@ grpc::ByteBuffer EncodeRequest(const uint8_t* header, size_t header_bytes,
 FanOut::FanOut(const ClientOptions& options, grpc::CompletionQueue* queue) : options_(options) {
   servers_.resize(options.servers.size());
   for (size_t i = 0; i < servers_.size(); ++i) {
-    servers_[i].link = std::make_unique<ServerLink>(i, options.servers[i], options.expect_digest,
-                                                    queue, this);
+    servers_[i].link =
+        std::make_unique<ServerLink>(i, options.servers[i], options.expect_digest, queue, this);
   }
 }
 
@@ -60,9 +60,9 @@ void FanOut::StartLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& laye
   absl::Status status = Hash(*lookup, layer);
   if (status.ok()) status = PlanShards(layer.ids, layer_rows, segments, plan_);
   if (!status.ok()) {
-    return FailLayer(*lookup, layer,
-                     absl::Status(status.code(),
-                                  absl::StrCat("layer ", layer.layer, ": ", status.message())));
+    return FailLayer(
+        *lookup, layer,
+        absl::Status(status.code(), absl::StrCat("layer ", layer.layer, ": ", status.message())));
   }
   const size_t row_bytes = table_->layout.row_bytes();
   for (const uint32_t position : plan_.none) {
@@ -103,10 +103,9 @@ absl::StatusOr<size_t> FanOut::PickServer(const LookupLayer& layer, const Segmen
     }
   }
   if (best.has_value()) return *best;
-  return absl::UnavailableError(
-      absl::StrCat("no server is up that holds ",
-                   ToString(RowRange{layer.layer, segment.begin, segment.end}),
-                   holders.empty() ? "" : ": ", holders));
+  return absl::UnavailableError(absl::StrCat(
+      "no server is up that holds ", ToString(RowRange{layer.layer, segment.begin, segment.end}),
+      holders.empty() ? "" : ": ", holders));
 }
 
 // Rows [begin, end) of the plan, all held by the segment's servers, as requests to one of them.
@@ -121,11 +120,10 @@ absl::Status FanOut::SendGroup(const std::shared_ptr<Lookup>& lookup, LookupLaye
     const auto from = static_cast<ptrdiff_t>(begin);
     const auto to = static_cast<ptrdiff_t>(std::min(begin + step, end));
     server.waiting[priority].push_back(
-        {lookup, &layer,
-         std::vector<uint64_t>(plan_.rows.begin() + from, plan_.rows.begin() + to),
-         RowScatter(std::vector<uint32_t>(plan_.positions.begin() + from,
-                                          plan_.positions.begin() + to),
-                    table_->layout.row_bytes(), layer.out.data())});
+        {lookup, &layer, std::vector<uint64_t>(plan_.rows.begin() + from, plan_.rows.begin() + to),
+         RowScatter(
+             std::vector<uint32_t>(plan_.positions.begin() + from, plan_.positions.begin() + to),
+             table_->layout.row_bytes(), layer.out.data())});
     ++layer.requests_left;
   }
   SendWaiting(server);
@@ -307,15 +305,16 @@ bool FanOut::idle() const {
 absl::Status FanOut::Accept(size_t index, ServerInfo info) {
   const std::string& address = servers_[index].link->address();
   if (!table_.has_value()) {
-    table_ = TableInfo{info.model, info.geometry, info.layout, info.token_map, info.digest, address};
+    table_ =
+        TableInfo{info.model, info.geometry, info.layout, info.token_map, info.digest, address};
   } else if (info.digest != table_->digest || info.layout != table_->layout ||
              info.geometry.params() != table_->geometry.params()) {
-    const absl::Status conflict = absl::FailedPreconditionError(absl::StrCat(
-        "serves the table of digest ", ToHex(info.digest), ", but ", table_->source,
-        " serves that of ", ToHex(table_->digest)));
+    const absl::Status conflict = absl::FailedPreconditionError(
+        absl::StrCat("serves the table of digest ", ToHex(info.digest), ", but ", table_->source,
+                     " serves that of ", ToHex(table_->digest)));
     MutexLock lock(&mutex_);
-    connection_.conflict = absl::Status(conflict.code(),
-                                        absl::StrCat(address, " ", conflict.message()));
+    connection_.conflict =
+        absl::Status(conflict.code(), absl::StrCat(address, " ", conflict.message()));
     return conflict;
   }
   servers_[index].ranges = std::move(info.ranges);

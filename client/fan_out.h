@@ -37,10 +37,10 @@ struct TableInfo {
 // How far connecting has come, for threads that wait for it.
 struct Connection {
   std::optional<TableInfo> table;
-  std::vector<RowRange> missing;                // while table is set
+  std::vector<RowRange> missing;  // while table is set
   std::vector<std::pair<std::string, absl::Status>> servers;
-  bool all_tried = false;                       // every server once, well or badly
-  absl::Status conflict;                        // servers of differing tables
+  bool all_tried = false;  // every server once, well or badly
+  absl::Status conflict;   // servers of differing tables
 };
 
 // Everything but connection() and WaitForConnection() is for the I/O thread alone.

@@ -27,11 +27,11 @@ struct LookupLayer {
   LookupLayer(const LookupLayer&) = delete;
 
   uint32_t layer = 0;
-  size_t index = 0;                // place in Geometry::layers()
-  std::span<const int64_t> ids;    // the caller's, or hashed_ids
+  size_t index = 0;              // place in Geometry::layers()
+  std::span<const int64_t> ids;  // the caller's, or hashed_ids
   std::vector<int64_t> hashed_ids;
   std::span<uint8_t> out;
-  size_t requests_left = 0;        // requests without their last answer
+  size_t requests_left = 0;  // requests without their last answer
 
   absl::Status status;
   std::atomic<bool> done{false};

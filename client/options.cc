@@ -17,7 +17,8 @@ absl::Status ClientOptions::Validate() const {
       return complain("servers", absl::StrCat("names ", servers[i], " twice"));
     }
   }
-  if (connect_timeout <= absl::ZeroDuration()) return complain("connect_timeout", "is not positive");
+  if (connect_timeout <= absl::ZeroDuration())
+    return complain("connect_timeout", "is not positive");
   if (credit_bytes == 0) return complain("credit_bytes", "is 0");
   if (rows_per_request == 0) return complain("rows_per_request", "is 0");
   if (spin < absl::ZeroDuration()) return complain("spin", "is negative");

@@ -142,8 +142,8 @@ void ServerLink::OnFinished(bool) {
   finishing_ = false;
   // What the server or the transport says is the better reason, but not our own cancel.
   if (!finish_status_.ok() && finish_status_.error_code() != grpc::StatusCode::CANCELLED) {
-    status_ = absl::Status(status_.code(),
-                           absl::StrCat(status_.message(), " (", finish_status_.error_message(), ")"));
+    status_ = absl::Status(
+        status_.code(), absl::StrCat(status_.message(), " (", finish_status_.error_message(), ")"));
   }
   stream_.reset();
   outgoing_.clear();

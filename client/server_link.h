@@ -84,8 +84,8 @@ class ServerLink {
   void OnWritten(bool ok);
   void OnFinished(bool ok);
 
-  void Fail(absl::Status why);          // before the stream is up
-  void Close(absl::Status why);         // drops the stream
+  void Fail(absl::Status why);   // before the stream is up
+  void Close(absl::Status why);  // drops the stream
   void FinishIfQuiet();
   void WriteNext();
   void Retry();

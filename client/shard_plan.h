@@ -11,7 +11,8 @@
 
 namespace engram {
 
-// The rows of one layer's lookup, grouped by segment. Reuse one object: vectors keep their capacity.
+// The rows of one layer's lookup, grouped by segment. Reuse one object: vectors keep their
+// capacity.
 struct ShardPlan {
   // Group g is [group_begin[g], group_begin[g + 1]) of the arrays below; g indexes the layer's
   // segments; groups may be empty.

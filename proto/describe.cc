@@ -53,8 +53,8 @@ absl::StatusOr<Geometry> GeometryFromMessage(const v1::Geometry& message) {
   params.seed = message.seed();
   params.compressed_vocab = message.compressed_vocab();
   params.pad_token = message.pad_token();
-  return Geometry::Derive(
-      params, std::vector<uint64_t>(message.rows_per_layer().begin(), message.rows_per_layer().end()));
+  return Geometry::Derive(params, std::vector<uint64_t>(message.rows_per_layer().begin(),
+                                                        message.rows_per_layer().end()));
 }
 
 absl::StatusOr<RowLayout> RowLayoutFromMessage(const v1::RowLayout& message) {

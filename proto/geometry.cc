@@ -13,8 +13,8 @@ namespace engram {
 namespace {
 
 absl::Status OutOfBounds(absl::string_view name, uint64_t value, uint64_t min, uint64_t max) {
-  return absl::InvalidArgumentError(absl::StrCat("geometry: ", name, " is ", value,
-                                                 ", expected ", min, " to ", max));
+  return absl::InvalidArgumentError(
+      absl::StrCat("geometry: ", name, " is ", value, ", expected ", min, " to ", max));
 }
 
 // `numpy.random.default_rng(seed + 10007 * layer_id).integers(0, high, size=n)`, each 2 r + 1, with
@@ -49,9 +49,8 @@ absl::Status GeometryParams::Validate() const {
   }
   if (heads < 1 || heads > kMaxHeads) return OutOfBounds("heads per order", heads, 1, kMaxHeads);
   if (bucket_floors.size() != orders()) {
-    return absl::InvalidArgumentError(absl::StrCat("geometry: ", bucket_floors.size(),
-                                                   " bucket floors for ", orders(),
-                                                   " n-gram orders"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "geometry: ", bucket_floors.size(), " bucket floors for ", orders(), " n-gram orders"));
   }
   for (const uint64_t floor : bucket_floors) {
     if (floor < 1 || floor > kMaxBucketFloor) {
@@ -111,8 +110,9 @@ absl::StatusOr<size_t> Geometry::LayerIndex(uint32_t layer_id) const {
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (layers_[i].layer_id == layer_id) return i;
   }
-  return absl::NotFoundError(absl::StrCat("layer ", layer_id, " has no Engram table; layers with one: ",
-                                          absl::StrJoin(params_.layer_ids, ", ")));
+  return absl::NotFoundError(absl::StrCat(
+      "layer ", layer_id,
+      " has no Engram table; layers with one: ", absl::StrJoin(params_.layer_ids, ", ")));
 }
 
 }  // namespace engram

@@ -24,13 +24,13 @@ inline constexpr uint32_t kMaxVocab = uint32_t{1} << 26;
 
 // The fields a model states. Layers are named by their id in the model (1 and 14 in V4.1-Flash).
 struct GeometryParams {
-  std::vector<uint32_t> layer_ids;       // in the model's order, each once
-  uint32_t max_ngram = 0;                // longest n-gram; orders are 2 .. max_ngram
-  uint32_t heads = 0;                    // hash heads per order
-  std::vector<uint64_t> bucket_floors;   // one per order: bucket sizes are primes >= the floor
+  std::vector<uint32_t> layer_ids;      // in the model's order, each once
+  uint32_t max_ngram = 0;               // longest n-gram; orders are 2 .. max_ngram
+  uint32_t heads = 0;                   // hash heads per order
+  std::vector<uint64_t> bucket_floors;  // one per order: bucket sizes are primes >= the floor
   uint64_t seed = 0;
-  uint32_t compressed_vocab = 0;         // compressed ids are 0 .. compressed_vocab - 1
-  uint32_t pad_token = 0;                // token id (not compressed) that stands before the start
+  uint32_t compressed_vocab = 0;  // compressed ids are 0 .. compressed_vocab - 1
+  uint32_t pad_token = 0;         // token id (not compressed) that stands before the start
 
   uint32_t orders() const { return max_ngram - 1; }
   uint32_t columns() const { return orders() * heads; }  // rows looked up per token and layer
@@ -50,9 +50,9 @@ struct HashColumn {
 
 struct LayerGeometry {
   uint32_t layer_id = 0;
-  std::vector<HashColumn> columns;     // order-major, head-minor
-  std::vector<int64_t> multipliers;    // max_ngram of them, multiplier k for look-back k
-  uint64_t rows = 0;                   // the sum of the primes
+  std::vector<HashColumn> columns;   // order-major, head-minor
+  std::vector<int64_t> multipliers;  // max_ngram of them, multiplier k for look-back k
+  uint64_t rows = 0;                 // the sum of the primes
 };
 
 class Geometry {

@@ -51,8 +51,8 @@ absl::Status ParseV41(const JsonFields& fields, ModelConfig& config) {
                    Uint32(fields, "engram_compressed_vocab_size", 1, kMaxVocab));
   ASSIGN_OR_RETURN(config.row_values, Uint32(fields, "engram_head_dim", 1, kMaxRowValues));
   if (config.row_values % kFp8GroupValues != 0) {
-    return fields.Complain("engram_head_dim", absl::StrCat("is ", config.row_values,
-                                                           ", not a multiple of 32"));
+    return fields.Complain("engram_head_dim",
+                           absl::StrCat("is ", config.row_values, ", not a multiple of 32"));
   }
   ASSIGN_OR_RETURN(config.expected_rows,
                    fields.UintList("engram_num_embeddings", 1, kMaxLayerRows, kMaxLayers));
@@ -72,14 +72,15 @@ absl::Status ParsePaper(const JsonFields& fields, ModelConfig& config) {
   ASSIGN_OR_RETURN(const uint64_t embedding,
                    fields.Uint("n_embed_per_ngram", 1, kMaxRowValues * kMaxHeads));
   if (embedding % params.heads != 0 || embedding / params.heads > kMaxRowValues) {
-    return fields.Complain("n_embed_per_ngram",
-                           absl::StrCat("is ", embedding, ", which ", params.heads,
-                                        " heads do not share evenly in rows of at most ",
-                                        kMaxRowValues, " values"));
+    return fields.Complain(
+        "n_embed_per_ngram",
+        absl::StrCat("is ", embedding, ", which ", params.heads,
+                     " heads do not share evenly in rows of at most ", kMaxRowValues, " values"));
   }
   config.row_values = static_cast<uint32_t>(embedding / params.heads);
   if (fields.Has("compressed_vocab_size")) {
-    ASSIGN_OR_RETURN(params.compressed_vocab, Uint32(fields, "compressed_vocab_size", 1, kMaxVocab));
+    ASSIGN_OR_RETURN(params.compressed_vocab,
+                     Uint32(fields, "compressed_vocab_size", 1, kMaxVocab));
   }
   return absl::OkStatus();
 }
@@ -111,12 +112,13 @@ absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view json, absl::strin
   const bool paper = top.Has("layer_ids") && top.Has("n_head_per_ngram");
   if (!v41_top && !v41_nested && !paper) {
     return absl::InvalidArgumentError(absl::StrCat(
-        source, " has no Engram fields (neither `engram_layer_ids`, there or under `text_config`, "
-                "nor `layer_ids` with `n_head_per_ngram`)"));
+        source,
+        " has no Engram fields (neither `engram_layer_ids`, there or under `text_config`, "
+        "nor `layer_ids` with `n_head_per_ngram`)"));
   }
   if (v41_top + v41_nested + paper > 1) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        source, " has Engram fields in more than one place or of more than one kind"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, " has Engram fields in more than one place or of more than one kind"));
   }
   ModelConfig config;
   RETURN_IF_ERROR(paper ? ParsePaper(top, config) : ParseV41(v41_top ? top : text, config));
@@ -129,10 +131,10 @@ absl::StatusOr<Geometry> ResolveGeometry(const ModelConfig& config,
   GeometryParams params = config.params;
   if (token_map_vocab.has_value()) {
     if (params.compressed_vocab != 0 && params.compressed_vocab != *token_map_vocab) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "the tokenizer compresses to ", *token_map_vocab, " ids, but the configuration's ",
-          "`engram_compressed_vocab_size` is ", params.compressed_vocab,
-          ": every row id would be another"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("the tokenizer compresses to ", *token_map_vocab,
+                       " ids, but the configuration's ", "`engram_compressed_vocab_size` is ",
+                       params.compressed_vocab, ": every row id would be another"));
     }
     params.compressed_vocab = *token_map_vocab;
   }

@@ -18,10 +18,10 @@ enum class ModelFamily { kV41, kPaper };
 
 struct ModelConfig {
   ModelFamily family = ModelFamily::kV41;
-  std::string model;            // `model_type`, or the family's name; never with spaces
-  GeometryParams params;        // compressed_vocab is 0 where the configuration does not state it
-                                // (paper variant): it then comes from the tokenizer
-  uint32_t row_values = 0;      // values per row
+  std::string model;        // `model_type`, or the family's name; never with spaces
+  GeometryParams params;    // compressed_vocab is 0 where the configuration does not state it
+                            // (paper variant): it then comes from the tokenizer
+  uint32_t row_values = 0;  // values per row
   std::optional<std::vector<uint64_t>> expected_rows;  // `engram_num_embeddings`
 };
 

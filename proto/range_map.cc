@@ -30,8 +30,8 @@ absl::StatusOr<Shard> Shard::Parse(absl::string_view text) {
   if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &shard.index) ||
       !absl::SimpleAtoi(parts[1], &shard.count) || shard.count < 1 || shard.count > kMaxShards ||
       shard.index >= shard.count) {
-    return absl::InvalidArgumentError(absl::StrCat("shard `", text, "` is not I/N with I < N and N in [1, ",
-                                                   kMaxShards, "]"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("shard `", text, "` is not I/N with I < N and N in [1, ", kMaxShards, "]"));
   }
   return shard;
 }
@@ -61,10 +61,12 @@ absl::Status ValidateRanges(const Geometry& geometry, const std::vector<RowRange
           absl::StrCat("range of ", ToString(range), ": ", index.status().message()));
     }
     if (range.begin >= range.end) {
-      return absl::InvalidArgumentError(absl::StrCat("range of ", ToString(range), " is empty or inverted"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("range of ", ToString(range), " is empty or inverted"));
     }
     if (range.end > geometry.layers()[*index].rows) {
-      return absl::InvalidArgumentError(absl::StrCat("range of ", ToString(range), " goes beyond the layer's ",
+      return absl::InvalidArgumentError(absl::StrCat("range of ", ToString(range),
+                                                     " goes beyond the layer's ",
                                                      geometry.layers()[*index].rows, " rows"));
     }
     if (i > 0 && sorted[i - 1].layer == range.layer && sorted[i - 1].end > range.begin) {

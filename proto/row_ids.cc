@@ -17,9 +17,9 @@ bool IsDead(std::span<const uint8_t> dead, size_t position) {
 
 absl::StatusOr<RowHasher> RowHasher::Create(const Geometry& geometry, uint32_t compressed_pad) {
   if (compressed_pad >= geometry.params().compressed_vocab) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("compressed pad id ", compressed_pad, " is not below the compressed vocabulary of ",
-                     geometry.params().compressed_vocab));
+    return absl::InvalidArgumentError(absl::StrCat("compressed pad id ", compressed_pad,
+                                                   " is not below the compressed vocabulary of ",
+                                                   geometry.params().compressed_vocab));
   }
   RowHasher hasher;
   hasher.orders_ = geometry.params().orders();
@@ -28,13 +28,15 @@ absl::StatusOr<RowHasher> RowHasher::Create(const Geometry& geometry, uint32_t c
   hasher.pad_ = compressed_pad;
   for (const LayerGeometry& source : geometry.layers()) {
     Layer layer;
-    for (const int64_t m : source.multipliers) layer.multipliers.push_back(static_cast<uint64_t>(m));
+    for (const int64_t m : source.multipliers)
+      layer.multipliers.push_back(static_cast<uint64_t>(m));
     for (const HashColumn& column : source.columns) {
       const uint32_t shift = static_cast<uint32_t>(std::bit_width(column.prime)) - 1;
       // The prime 2 is the one power of two: its quotient would need 65 bits, one less is as good
       // (see Modulo).
       const uint128 quotient = (static_cast<uint128>(1) << (64 + shift)) / column.prime;
-      const uint64_t reciprocal = quotient >> 64 != 0 ? ~uint64_t{0} : static_cast<uint64_t>(quotient);
+      const uint64_t reciprocal =
+          quotient >> 64 != 0 ? ~uint64_t{0} : static_cast<uint64_t>(quotient);
       layer.columns.push_back({column.prime, column.offset, reciprocal, shift});
     }
     hasher.layers_.push_back(std::move(layer));
@@ -51,7 +53,8 @@ inline uint64_t RowHasher::Modulo(uint64_t value, const Column& column) {
   const uint64_t high =
       static_cast<uint64_t>((static_cast<uint128>(value) * column.reciprocal) >> 64);
   const uint64_t remainder = value - (high >> column.shift) * column.prime;
-  return std::min(remainder, remainder - column.prime);  // The difference wraps when it is negative.
+  return std::min(remainder,
+                  remainder - column.prime);  // The difference wraps when it is negative.
 }
 
 void RowHasher::HashChunk(size_t layer_index, std::span<const uint32_t> compressed,

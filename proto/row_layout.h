@@ -22,7 +22,7 @@ struct RowLayout {
   ScaleType scale_type = ScaleType::kNone;
   uint32_t scales = 0;
 
-  uint32_t value_bytes() const;           // Bytes of the values of one row.
+  uint32_t value_bytes() const;  // Bytes of the values of one row.
   uint32_t row_bytes() const { return value_bytes() + scales; }
 
   // InvalidArgument: no values, more than 65,536 of them, scales without a type or the reverse, or

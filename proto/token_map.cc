@@ -9,19 +9,20 @@
 
 namespace engram {
 
-static_assert(std::endian::native == std::endian::little, "wire and file formats are little-endian");
+static_assert(std::endian::native == std::endian::little,
+              "wire and file formats are little-endian");
 
 absl::StatusOr<TokenMap> TokenMap::Create(std::vector<uint32_t> compressed) {
   if (compressed.empty() || compressed.size() > kMaxVocab) {
-    return absl::InvalidArgumentError(absl::StrCat("token map has ", compressed.size(),
-                                                   " tokens, expected 1 to ", kMaxVocab));
+    return absl::InvalidArgumentError(
+        absl::StrCat("token map has ", compressed.size(), " tokens, expected 1 to ", kMaxVocab));
   }
   TokenMap map;
   for (size_t token = 0; token < compressed.size(); ++token) {
     if (compressed[token] > map.compressed_count_) {
-      return absl::InvalidArgumentError(absl::StrCat("token map: token ", token, " has compressed id ",
-                                                     compressed[token], ", expected at most ",
-                                                     map.compressed_count_));
+      return absl::InvalidArgumentError(absl::StrCat("token map: token ", token,
+                                                     " has compressed id ", compressed[token],
+                                                     ", expected at most ", map.compressed_count_));
     }
     if (compressed[token] == map.compressed_count_) ++map.compressed_count_;
   }
@@ -47,8 +48,8 @@ std::string TokenMap::Serialize() const {
 
 absl::StatusOr<uint32_t> TokenMap::Compress(uint32_t token) const {
   if (token >= compressed_.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("token id ", token, " is beyond the token map of ",
-                                                   compressed_.size(), " tokens"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "token id ", token, " is beyond the token map of ", compressed_.size(), " tokens"));
   }
   return compressed_[token];
 }

@@ -15,7 +15,6 @@
 
 namespace engram {
 
-
 class TokenMap {
  public:
   // compressed[i] is the compressed id of token i. InvalidArgument: empty, more than kMaxVocab

@@ -22,12 +22,14 @@ absl::StatusOr<TokenTrace> ReadTokenTrace(const std::string& path) {
     std::memcpy(&length, bytes.data() + at, sizeof(length));
     at += sizeof(length);
     if (length == 0) return complain(trace.size(), "is empty");
-    if ((bytes.size() - at) / sizeof(uint32_t) < length) return complain(trace.size(), "is cut off");
+    if ((bytes.size() - at) / sizeof(uint32_t) < length)
+      return complain(trace.size(), "is cut off");
     std::vector<uint32_t>& ids = trace.emplace_back(length);
     std::memcpy(ids.data(), bytes.data() + at, length * sizeof(uint32_t));
     at += length * sizeof(uint32_t);
   }
-  if (trace.empty()) return absl::InvalidArgumentError(absl::StrCat("token trace ", path, " is empty"));
+  if (trace.empty())
+    return absl::InvalidArgumentError(absl::StrCat("token trace ", path, " is empty"));
   return trace;
 }
 

@@ -20,8 +20,8 @@ constexpr size_t kMaxMessageBytes = 4096;
 constexpr uint64_t kMaxChecksums = uint64_t{1} << 20;  // a piece has a few thousand rows
 
 absl::Status Malformed(absl::string_view message, int field) {
-  return absl::InvalidArgumentError(absl::StrCat(message, ": field ", field,
-                                                 " is cut off, oversized or of the wrong type"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(message, ": field ", field, " is cut off, oversized or of the wrong type"));
 }
 
 bool ReadUint(CodedInputStream& in, WireType type, uint64_t& value) {
@@ -116,7 +116,8 @@ template <typename ReadField>
 absl::Status ReadFields(CodedInputStream& in, absl::string_view message, ReadField read_field) {
   while (const uint32_t tag = in.ReadTag()) {
     const int number = WireFormat::GetTagFieldNumber(tag);
-    if (!read_field(number, WireFormat::GetTagWireType(tag), tag)) return Malformed(message, number);
+    if (!read_field(number, WireFormat::GetTagWireType(tag), tag))
+      return Malformed(message, number);
   }
   if (!in.ConsumedEntireMessage()) {
     return absl::InvalidArgumentError(absl::StrCat(message, " is not a protobuf message"));

@@ -12,7 +12,8 @@ absl::Status AdmitGather(const Table& table, absl::string_view digest, uint32_t 
                          uint32_t flags, std::span<const uint32_t> rows,
                          std::span<const uint64_t> wide_rows) {
   if ((flags & ~kFlagChecksums) != 0) {
-    return absl::UnimplementedError(absl::StrCat("request flags ", flags, " are not all known here"));
+    return absl::UnimplementedError(
+        absl::StrCat("request flags ", flags, " are not all known here"));
   }
   Sha256 wanted;
   if (digest.size() != wanted.size()) {

@@ -47,7 +47,8 @@ AnswerPool::Buffer::~Buffer() {
 grpc::Slice AnswerPool::Buffer::IntoSlice(size_t size) && {
   uint8_t* data = data_;
   auto* owner = new Buffer(std::move(*this));
-  return grpc::Slice(data, size, [](void* buffer) { delete static_cast<Buffer*>(buffer); }, owner);
+  return grpc::Slice(
+      data, size, [](void* buffer) { delete static_cast<Buffer*>(buffer); }, owner);
 }
 
 }  // namespace engram

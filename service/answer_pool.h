@@ -13,7 +13,8 @@
 
 namespace engram {
 
-// Thread-safe: gRPC may drop a slice on any thread, also after the server is gone. A buffer's states:
+// Thread-safe: gRPC may drop a slice on any thread, also after the server is gone. A buffer's
+// states:
 //   1. free: in the pool's list, nobody touches it
 //   2. filling: one Buffer owns it
 //   3. travelling: a slice made by IntoSlice owns it and the pool; nobody writes
@@ -24,8 +25,7 @@ class AnswerPool : public std::enable_shared_from_this<AnswerPool> {
 
   class Buffer {
    public:
-    Buffer(std::shared_ptr<AnswerPool> pool, uint8_t* data)
-        : pool_(std::move(pool)), data_(data) {}
+    Buffer(std::shared_ptr<AnswerPool> pool, uint8_t* data) : pool_(std::move(pool)), data_(data) {}
     Buffer(Buffer&& other) noexcept : pool_(std::move(other.pool_)), data_(other.data_) {
       other.data_ = nullptr;
     }

@@ -23,8 +23,8 @@ struct Completion {
 };
 
 // Only GatherStream is raw: its messages are encoded by hand (proto/wire.h).
-using AsyncEngramService = v1::EngramService::WithRawMethod_GatherStream<
-    v1::EngramService::WithAsyncMethod_Gather<
+using AsyncEngramService =
+    v1::EngramService::WithRawMethod_GatherStream<v1::EngramService::WithAsyncMethod_Gather<
         v1::EngramService::WithAsyncMethod_Describe<v1::EngramService::Service>>>;
 using AsyncHealthService = grpc::health::v1::Health::WithAsyncMethod_Check<
     grpc::health::v1::Health::WithAsyncMethod_Watch<grpc::health::v1::Health::Service>>;
@@ -38,7 +38,8 @@ class LongCall {
 };
 
 // How far the server's life has come; a queue's calls learn of it on the queue's thread.
-enum class Phase { kServing, kDraining, kEnding };
+// kClosing comes after grpc::Server::Shutdown, which has cancelled whatever was left.
+enum class Phase { kServing, kDraining, kEnding, kClosing };
 
 // Belongs to its queue's thread once that runs.
 struct CallContext {
@@ -50,6 +51,21 @@ struct CallContext {
   std::unique_ptr<grpc::ServerCompletionQueue> queue;
   Phase phase = Phase::kServing;
   std::unordered_set<LongCall*> long_calls = {};
+  // Call objects alive, those that wait for a call included. A queue must not be shut down before
+  // they are gone: they would start operations on it.
+  size_t calls = 0;
+};
+
+// Counts the object that holds it.
+class CallCount {
+ public:
+  explicit CallCount(CallContext& context) : context_(context) { ++context_.calls; }
+  ~CallCount() { --context_.calls; }
+  CallCount(const CallCount&) = delete;
+  CallCount& operator=(const CallCount&) = delete;
+
+ private:
+  CallContext& context_;
 };
 
 }  // namespace engram

@@ -46,7 +46,8 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--health", flags.server.health, "A second address for health checks alone");
   app.add_option("--sidecar", flags.sidecar,
                  "File written by `engramctl digest` (default: engram.sidecar in the checkpoint)");
-  app.add_option("--expect-digest", flags.expect_digest, "Refuse any table but this (64 hex digits)");
+  app.add_option("--expect-digest", flags.expect_digest,
+                 "Refuse any table but this (64 hex digits)");
   app.add_option("--threads", flags.server.threads,
                  "Threads that poll and gather (0: one per core)")
       ->capture_default_str();
@@ -58,7 +59,8 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--drain-ms", flags.drain_ms,
                  "On SIGTERM: milliseconds between telling clients and ending their streams")
       ->capture_default_str();
-  app.add_option("--max-rows-per-request", flags.server.max_rows_per_request)->capture_default_str();
+  app.add_option("--max-rows-per-request", flags.server.max_rows_per_request)
+      ->capture_default_str();
   app.add_option("--max-request-bytes", flags.server.max_request_bytes)->capture_default_str();
   app.add_option("--max-requests-in-flight", flags.server.max_requests_in_flight, "Per stream")
       ->capture_default_str();
@@ -83,10 +85,10 @@ absl::StatusOr<LoadOptions> ToLoadOptions(const Flags& flags) {
 }
 
 void PrintServing(const Table& table, const Server& server) {
-  std::string line = absl::StrCat(
-      "serving model=", table.model, " digest=", ToHex(table.digest),
-      " shard=", table.shard.ToString(), " rows=", TotalRows(table.rows->ranges()),
-      " bytes=", table.rows->bytes(), " listen=", server.address());
+  std::string line =
+      absl::StrCat("serving model=", table.model, " digest=", ToHex(table.digest),
+                   " shard=", table.shard.ToString(), " rows=", TotalRows(table.rows->ranges()),
+                   " bytes=", table.rows->bytes(), " listen=", server.address());
   if (!server.health_address().empty()) absl::StrAppend(&line, " health=", server.health_address());
   std::cout << line << std::endl;
 }

@@ -16,6 +16,7 @@ void GatherStream::Listen(CallContext& context) { new GatherStream(context); }
 
 GatherStream::GatherStream(CallContext& context)
     : context_(context),
+      count_(context),
       stream_(&server_context_),
       started_([this](bool ok) { OnStarted(ok); }),
       read_([this](bool ok) { OnRead(ok); }),
@@ -32,10 +33,10 @@ void GatherStream::OnStarted(bool ok) {
     delete this;
     return;
   }
-  if (context_.phase != Phase::kEnding) Listen(context_);
+  if (context_.phase < Phase::kEnding) Listen(context_);
   context_.long_calls.insert(this);
   if (context_.phase != Phase::kServing) BeginDrain();
-  if (context_.phase == Phase::kEnding) End();
+  if (context_.phase >= Phase::kEnding) End();
   Read();
 }
 
@@ -82,8 +83,8 @@ void GatherStream::Receive() {
   Pending pending;
   pending.deadline = request_.budget_us == 0
                          ? absl::InfiniteFuture()
-                         : absl::Now() + absl::Microseconds(static_cast<int64_t>(std::min<uint64_t>(
-                                             request_.budget_us, INT64_MAX)));
+                         : absl::Now() + absl::Microseconds(static_cast<int64_t>(
+                                             std::min<uint64_t>(request_.budget_us, INT64_MAX)));
   ids_.insert(request_.request_id);
   auto& queue = request_.priority == WirePriority::kPrefill ? prefill_ : decode_;
   pending.request = std::move(request_);
@@ -92,21 +93,20 @@ void GatherStream::Receive() {
 
 absl::Status GatherStream::Admit() {
   if (request_.kind != RequestKind::kGather) {
-    return absl::UnimplementedError(absl::StrCat("request kind ",
-                                                 static_cast<uint32_t>(request_.kind),
-                                                 " is not known here"));
+    return absl::UnimplementedError(
+        absl::StrCat("request kind ", static_cast<uint32_t>(request_.kind), " is not known here"));
   }
   if (request_.request_id == 0) return absl::InvalidArgumentError("request id 0 is not allowed");
   if (context_.phase != Phase::kServing) {
     return absl::UnavailableError("the server is draining; nothing was started");
   }
   if (pending() >= context_.options.max_requests_in_flight) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("more than ", context_.options.max_requests_in_flight,
-                     " requests are in flight on this stream"));
+    return absl::ResourceExhaustedError(absl::StrCat("more than ",
+                                                     context_.options.max_requests_in_flight,
+                                                     " requests are in flight on this stream"));
   }
-  return AdmitGather(context_.table, request_.digest, request_.layer, request_.flags,
-                     request_.rows, request_.wide_rows);
+  return AdmitGather(context_.table, request_.digest, request_.layer, request_.flags, request_.rows,
+                     request_.wide_rows);
 }
 
 void GatherStream::CancelRequest(uint64_t request_id) {
@@ -137,8 +137,8 @@ void GatherStream::WriteNext() {
   EndIfQuiet();
 }
 
-// Writes the next piece of the first request of `queue`, or its error. The request goes to the back of
-// its queue while it has more pieces, so that equals share the stream.
+// Writes the next piece of the first request of `queue`, or its error. The request goes to the back
+// of its queue while it has more pieces, so that equals share the stream.
 void GatherStream::WritePiece(std::deque<Pending>& queue) {
   Pending pending = std::move(queue.front());
   queue.pop_front();
@@ -151,7 +151,8 @@ void GatherStream::WritePiece(std::deque<Pending>& queue) {
   AnswerPool::Buffer buffer = context_.pool->Take();
   absl::Status status;
   if (absl::Now() > pending.deadline) {
-    status = absl::DeadlineExceededError("the request's time was over before its rows were gathered");
+    status =
+        absl::DeadlineExceededError("the request's time was over before its rows were gathered");
   } else {
     const auto gather = [&](auto ids) {
       return context_.table.rows->Gather(request.layer, ids.subspan(pending.next_row, count),

@@ -65,6 +65,7 @@ class GatherStream final : public LongCall {
   size_t pending() const { return decode_.size() + prefill_.size(); }
 
   CallContext& context_;
+  const CallCount count_;
   grpc::ServerContext server_context_;
   grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream_;
   grpc::ByteBuffer incoming_;

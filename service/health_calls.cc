@@ -27,6 +27,7 @@ class CheckCall {
  public:
   explicit CheckCall(CallContext& context)
       : context_(context),
+        count_(context),
         writer_(&server_context_),
         started_([this](bool ok) { OnStarted(ok); }),
         finished_([this](bool) { delete this; }) {
@@ -40,7 +41,7 @@ class CheckCall {
       delete this;
       return;
     }
-    if (context_.phase != Phase::kEnding) new CheckCall(context_);
+    if (context_.phase < Phase::kEnding) new CheckCall(context_);
     if (IsOurs(request_.service())) {
       writer_.Finish(Respond(context_, request_.service()), grpc::Status::OK, &finished_);
     } else {
@@ -49,6 +50,7 @@ class CheckCall {
   }
 
   CallContext& context_;
+  const CallCount count_;
   grpc::ServerContext server_context_;
   HealthCheckRequest request_;
   grpc::ServerAsyncResponseWriter<HealthCheckResponse> writer_;
@@ -60,6 +62,7 @@ class WatchCall final : public LongCall {
  public:
   explicit WatchCall(CallContext& context)
       : context_(context),
+        count_(context),
         writer_(&server_context_),
         started_([this](bool ok) { OnStarted(ok); }),
         written_([this](bool ok) { OnWritten(ok); }),
@@ -83,10 +86,10 @@ class WatchCall final : public LongCall {
       delete this;
       return;
     }
-    if (context_.phase != Phase::kEnding) new WatchCall(context_);
+    if (context_.phase < Phase::kEnding) new WatchCall(context_);
     context_.long_calls.insert(this);
     Say();
-    if (context_.phase == Phase::kEnding) End();
+    if (context_.phase >= Phase::kEnding) End();
   }
 
   void Say() {
@@ -127,6 +130,7 @@ class WatchCall final : public LongCall {
   }
 
   CallContext& context_;
+  const CallCount count_;
   grpc::ServerContext server_context_;
   HealthCheckRequest request_;
   grpc::ServerAsyncWriter<HealthCheckResponse> writer_;

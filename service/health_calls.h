@@ -1,6 +1,6 @@
-// grpc.health.v1, served from our own completion queue: gRPC's own health service is of the callback
-// kind, and two kinds of service in one process take each other's events (gRPC 1.51 has one epoll
-// set per process).
+// grpc.health.v1, served from our own completion queue: gRPC's own health service is of the
+// callback kind, and two kinds of service in one process take each other's events (gRPC 1.51 has
+// one epoll set per process).
 #ifndef ENGRAM_SERVICE_HEALTH_CALLS_H_
 #define ENGRAM_SERVICE_HEALTH_CALLS_H_
 

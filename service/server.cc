@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <array>
 #include <thread>
 #include <vector>
 
@@ -32,8 +33,8 @@ std::string ActualAddress(const std::string& asked, int port) {
 absl::StatusOr<std::string> AddPort(const std::unique_ptr<grpc::Server>& server,
                                     const std::string& asked, int port) {
   if (server == nullptr || port == 0) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", asked,
-                                               ": the address is in use, not this host's, or malformed"));
+    return absl::UnavailableError(absl::StrCat(
+        "cannot listen on ", asked, ": the address is in use, not this host's, or malformed"));
   }
   return ActualAddress(asked, port);
 }
@@ -58,8 +59,9 @@ class Server::Impl {
   Impl(std::shared_ptr<const Table> table, const ServerOptions& options)
       : table_(std::move(table)),
         options_(options),
-        pool_(AnswerPool::Create(
-            std::max<size_t>(kPieceBytes, table_->rows->layout().row_bytes()))) {}
+        pool_(
+            AnswerPool::Create(std::max<size_t>(kPieceBytes, table_->rows->layout().row_bytes()))) {
+  }
 
   absl::Status Start();
   void Enter(Phase phase);
@@ -75,8 +77,12 @@ class Server::Impl {
     explicit Worker(CallContext call_context) : context(std::move(call_context)) {}
     CallContext context;
     std::thread thread;
-    grpc::Alarm draining_alarm, ending_alarm;
-    std::unique_ptr<Completion> draining, ending;
+    struct Notice {
+      grpc::Alarm alarm;
+      std::unique_ptr<Completion> completion;
+    };
+    std::array<Notice, 3> notices;  // of kDraining, kEnding, kClosing
+    bool shut_down = false;
   };
 
   void Run(Worker& worker);
@@ -108,8 +114,8 @@ absl::Status Server::Impl::Start() {
   const uint32_t threads =
       options_.threads != 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
   for (uint32_t i = 0; i < threads; ++i) {
-    workers_.push_back(std::make_unique<Worker>(CallContext{
-        *table_, options_, engram_, health_, pool_, builder.AddCompletionQueue()}));
+    workers_.push_back(std::make_unique<Worker>(
+        CallContext{*table_, options_, engram_, health_, pool_, builder.AddCompletionQueue()}));
   }
   server_ = builder.BuildAndStart();
   absl::StatusOr<std::string> listening = AddPort(server_, options_.listen, port);
@@ -177,6 +183,10 @@ bool Server::Impl::Poll(Worker& worker) {
   }
   if (next != grpc::CompletionQueue::GOT_EVENT) return false;
   static_cast<Completion*>(tag)->run(ok);
+  if (worker.context.phase == Phase::kClosing && worker.context.calls == 0 && !worker.shut_down) {
+    worker.shut_down = true;
+    queue.Shutdown();
+  }
   return true;
 }
 
@@ -184,18 +194,21 @@ void Server::Impl::Enter(Phase phase) {
   if (phase <= phase_) return;
   phase_ = phase;
   const auto tell = [phase](Worker& worker) {
-    const bool ending = phase == Phase::kEnding;
-    auto& completion = ending ? worker.ending : worker.draining;
-    completion = std::make_unique<Completion>([&worker, phase, ending](bool) {
+    Worker::Notice& notice = worker.notices[static_cast<size_t>(phase) - 1];
+    notice.completion = std::make_unique<Completion>([&worker, phase](bool) {
       worker.context.phase = phase;
-      const auto calls = worker.context.long_calls;  // A call may end, and leave the set, meanwhile.
-      for (LongCall* call : calls) ending ? call->End() : call->BeginDrain();
+      // A copy: what a call does here ends none, but keeps them free to.
+      const auto calls = worker.context.long_calls;
+      for (LongCall* call : calls) {
+        if (phase == Phase::kDraining) call->BeginDrain();
+        if (phase == Phase::kEnding) call->End();
+      }
     });
-    (ending ? worker.ending_alarm : worker.draining_alarm)
-        .Set(worker.context.queue.get(), gpr_now(GPR_CLOCK_MONOTONIC), completion.get());
+    notice.alarm.Set(worker.context.queue.get(), gpr_now(GPR_CLOCK_MONOTONIC),
+                     notice.completion.get());
   };
   for (auto& worker : workers_) tell(*worker);
-  if (health_worker_ != nullptr) tell(*health_worker_);
+  if (!health_address.empty()) tell(*health_worker_);  // Else its queue is shut down already.
 }
 
 void Server::Impl::Stop(absl::Duration notice, absl::Duration grace) {
@@ -208,11 +221,8 @@ void Server::Impl::Stop(absl::Duration notice, absl::Duration grace) {
     Enter(Phase::kEnding);
     const auto deadline = absl::ToChronoTime(absl::Now() + grace);
     server_->Shutdown(deadline);
-    for (auto& worker : workers_) worker->context.queue->Shutdown();
-  }
-  if (health_server_ != nullptr && !health_address.empty()) {
-    health_server_->Shutdown(absl::ToChronoTime(absl::Now()));
-    health_worker_->context.queue->Shutdown();
+    if (!health_address.empty()) health_server_->Shutdown(absl::ToChronoTime(absl::Now()));
+    Enter(Phase::kClosing);
   }
   for (auto& worker : workers_) worker->thread.join();
   if (health_worker_ != nullptr) health_worker_->thread.join();

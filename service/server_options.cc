@@ -18,8 +18,8 @@ absl::Status ServerOptions::Validate() const {
   if (max_request_bytes < max_rows_per_request * sizeof(uint64_t) + kHeaderBytes ||
       max_request_bytes > kMaxBytes) {
     return complain("max_request_bytes",
-                    absl::StrCat("is ", max_request_bytes, "; ", max_rows_per_request,
-                                 " ids need ", max_rows_per_request * sizeof(uint64_t) + kHeaderBytes,
+                    absl::StrCat("is ", max_request_bytes, "; ", max_rows_per_request, " ids need ",
+                                 max_rows_per_request * sizeof(uint64_t) + kHeaderBytes,
                                  ", at most ", kMaxBytes, " are accepted"));
   }
   if (max_requests_in_flight < 1) return complain("max_requests_in_flight", "is 0");

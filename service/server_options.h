@@ -18,12 +18,12 @@ struct ServerOptions {
   // Limits: what one peer may ask for.
 
   uint64_t max_rows_per_request = 65536;
-  uint64_t max_request_bytes = 4 << 20;     // must hold max_rows_per_request 64-bit ids
-  uint64_t max_requests_in_flight = 1024;   // per stream; more get RESOURCE_EXHAUSTED
+  uint64_t max_request_bytes = 4 << 20;    // must hold max_rows_per_request 64-bit ids
+  uint64_t max_requests_in_flight = 1024;  // per stream; more get RESOURCE_EXHAUSTED
 
   // Speed.
 
-  uint32_t threads = 0;                       // each polls and gathers; 0: one per core
+  uint32_t threads = 0;                        // each polls and gathers; 0: one per core
   absl::Duration spin = absl::ZeroDuration();  // how long a thread polls before it sleeps
 
   // InvalidArgument naming the option.

@@ -53,8 +53,8 @@ absl::Status Gather(const CallContext& context, const v1::GatherRequest& request
   }
   const std::span<const uint32_t> rows(request.rows().data(), request.rows().size());
   const std::span<const uint64_t> wide(request.wide_rows().data(), request.wide_rows().size());
-  RETURN_IF_ERROR(AdmitGather(context.table, request.digest(), request.layer(), request.flags(),
-                              rows, wide));
+  RETURN_IF_ERROR(
+      AdmitGather(context.table, request.digest(), request.layer(), request.flags(), rows, wide));
   response.mutable_rows()->resize(count * store.layout().row_bytes());
   uint32_t* checksums = nullptr;
   if ((request.flags() & kFlagChecksums) != 0) {
@@ -78,6 +78,7 @@ class UnaryCall {
 
   UnaryCall(CallContext& context, RequestMethod method, Handler handler)
       : context_(context),
+        count_(context),
         method_(method),
         handler_(handler),
         writer_(&server_context_),
@@ -93,7 +94,7 @@ class UnaryCall {
       delete this;
       return;
     }
-    if (context_.phase != Phase::kEnding) new UnaryCall(context_, method_, handler_);
+    if (context_.phase < Phase::kEnding) new UnaryCall(context_, method_, handler_);
     Response response;
     const absl::Status status = handler_(context_, request_, response);
     if (status.ok()) {
@@ -104,6 +105,7 @@ class UnaryCall {
   }
 
   CallContext& context_;
+  const CallCount count_;
   const RequestMethod method_;
   const Handler handler_;
   grpc::ServerContext server_context_;

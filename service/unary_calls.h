@@ -2,8 +2,8 @@
 #ifndef ENGRAM_SERVICE_UNARY_CALLS_H_
 #define ENGRAM_SERVICE_UNARY_CALLS_H_
 
-#include "engram/v1/engram.pb.h"
 #include "absl/status/status.h"
+#include "engram/v1/engram.pb.h"
 #include "service/call.h"
 
 namespace engram {

@@ -21,7 +21,8 @@ absl::StatusOr<Arena> Arena::Create(uint64_t bytes) {
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot map ", bytes, " bytes: ", std::strerror(errno)));
   }
-  const uintptr_t address = (reinterpret_cast<uintptr_t>(mapping) + kHugePage - 1) & ~(kHugePage - 1);
+  const uintptr_t address =
+      (reinterpret_cast<uintptr_t>(mapping) + kHugePage - 1) & ~(kHugePage - 1);
   auto* data = reinterpret_cast<uint8_t*>(address);
   // Small arenas stay on small pages: a huge one for a few rows would be waste. A kernel without
   // huge pages refuses; rows are right on small ones, too.

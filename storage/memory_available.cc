@@ -55,7 +55,8 @@ uint64_t CgroupAvailable(const std::string& mount, std::string path, const Names
     const std::optional<uint64_t> limit = Number(directory + names.limit);
     const std::optional<uint64_t> usage = Number(directory + names.usage);
     if (limit.has_value() && usage.has_value()) {
-      const uint64_t cache = Field(Slurp(directory + "memory.stat").value_or(""), names.cache).value_or(0);
+      const uint64_t cache =
+          Field(Slurp(directory + "memory.stat").value_or(""), names.cache).value_or(0);
       const uint64_t used = *usage - std::min(*usage, cache);
       least = std::min(least, *limit - std::min(*limit, used));
     }

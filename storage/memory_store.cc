@@ -93,8 +93,8 @@ absl::Status MemoryStore::CheckIds(uint32_t id, std::span<const Id> rows) const 
   }
   // Short ids against a range beyond them would wrap into it: those take the careful pass.
   if (layer->count == 1 && ranges_[layer->first].end <= kNone<Id>) {
-    // One range: a pass without branches, which the compiler turns into vector compares. An id below
-    // `begin` wraps to a huge difference.
+    // One range: a pass without branches, which the compiler turns into vector compares. An id
+    // below `begin` wraps to a huge difference.
     const RowRange& range = ranges_[layer->first];
     const Id begin = static_cast<Id>(range.begin);
     const Id count = static_cast<Id>(range.rows());
@@ -137,10 +137,9 @@ absl::Status MemoryStore::GatherIds(uint32_t id, std::span<const Id> rows, uint8
   const auto* kept = reinterpret_cast<const uint32_t*>(checksums_.data());
   for (size_t i = 0; i < rows.size(); ++i) {
     const RowRange* range = rows[i] == kNone<Id> ? nullptr : FindRange(*layer, rows[i]);
-    checksums[i] = range == nullptr
-                       ? zero_checksum_
-                       : kept[first_row_[static_cast<size_t>(range - ranges_.data())] +
-                              (rows[i] - range->begin)];
+    checksums[i] = range == nullptr ? zero_checksum_
+                                    : kept[first_row_[static_cast<size_t>(range - ranges_.data())] +
+                                           (rows[i] - range->begin)];
   }
   return absl::OkStatus();
 }

@@ -61,9 +61,9 @@ class MemoryStore final : public RowStore {
   absl::Status Refuse(const Layer& layer, size_t position, uint64_t row) const;
 
   const RowLayout layout_;
-  const std::vector<RowRange> ranges_;    // sorted by (layer, begin)
-  std::vector<uint64_t> first_row_;       // of each range: rows in the arena before it
-  std::vector<Layer> layers_;             // every layer of the geometry
+  const std::vector<RowRange> ranges_;  // sorted by (layer, begin)
+  std::vector<uint64_t> first_row_;     // of each range: rows in the arena before it
+  std::vector<Layer> layers_;           // every layer of the geometry
   const Arena rows_;
   const Arena checksums_;
   uint32_t zero_checksum_ = 0;

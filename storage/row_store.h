@@ -26,9 +26,9 @@ class RowStore {
   virtual uint64_t bytes() const = 0;                       // of the rows, checksums apart
 
   // One pass over a request's ids before anything is gathered: OK when each is "no row" or held.
-  // NotFound: no such layer in the table. OutOfRange: beyond the layer's rows. FailedPrecondition: a row of
-  // the table that this shard does not hold (the caller's range map is stale). Messages name the
-  // first offending position and id.
+  // NotFound: no such layer in the table. OutOfRange: beyond the layer's rows. FailedPrecondition:
+  // a row of the table that this shard does not hold (the caller's range map is stale). Messages
+  // name the first offending position and id.
   virtual absl::Status Check(uint32_t layer, std::span<const uint32_t> rows) const = 0;
   virtual absl::Status Check(uint32_t layer, std::span<const uint64_t> rows) const = 0;
 

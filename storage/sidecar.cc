@@ -58,7 +58,8 @@ absl::StatusOr<absl::string_view> Unframe(absl::string_view bytes, const std::st
   }
   const absl::string_view payload = bytes.substr(kHeaderBytes);
   if (payload.size() != Load<uint64_t>(bytes.data() + 16)) {
-    return absl::DataLossError(absl::StrCat(path, " has ", payload.size(), " bytes of payload, not ",
+    return absl::DataLossError(absl::StrCat(path, " has ", payload.size(),
+                                            " bytes of payload, not ",
                                             Load<uint64_t>(bytes.data() + 16)));
   }
   if (Load<uint32_t>(bytes.data() + 12) != Crc32c(payload.data(), payload.size())) {
@@ -78,7 +79,8 @@ absl::StatusOr<LayerSums> LayerFromMessage(const storage::v1::LayerSums& message
                                             sums.size(), " bytes of block sums"));
   }
   for (size_t at = 0; at < sums.size(); at += kSumBytes) {
-    layer.blocks.emplace_back(Load<uint64_t>(sums.data() + at), Load<uint64_t>(sums.data() + at + 8));
+    layer.blocks.emplace_back(Load<uint64_t>(sums.data() + at),
+                              Load<uint64_t>(sums.data() + at + 8));
   }
   return layer;
 }

@@ -52,30 +52,32 @@ absl::StatusOr<Sidecar> GetSidecar(const Checkpoint& checkpoint, const LoadOptio
     return ComputeSidecar(checkpoint, options.threads, options.log);
   }
   RETURN_IF_ERROR(sidecar.status());
-  const std::string stale = absl::StrCat(
-      checkpoint.sidecar_path(), " is not of this checkpoint (run `engramctl digest ",
-      checkpoint.directory(), "` if the checkpoint changed on purpose): ");
+  const std::string stale =
+      absl::StrCat(checkpoint.sidecar_path(), " is not of this checkpoint (run `engramctl digest ",
+                   checkpoint.directory(), "` if the checkpoint changed on purpose): ");
   const std::vector<LayerGeometry>& layers = checkpoint.geometry().layers();
   if (sidecar->layers.size() != layers.size()) {
     return absl::DataLossError(absl::StrCat(stale, "it has ", sidecar->layers.size(), " layers"));
   }
   for (size_t i = 0; i < layers.size(); ++i) {
-    if (sidecar->layers[i].layer != layers[i].layer_id || sidecar->layers[i].rows != layers[i].rows) {
-      return absl::DataLossError(absl::StrCat(stale, "its layer ", sidecar->layers[i].layer, " has ",
-                                              sidecar->layers[i].rows, " rows"));
+    if (sidecar->layers[i].layer != layers[i].layer_id ||
+        sidecar->layers[i].rows != layers[i].rows) {
+      return absl::DataLossError(absl::StrCat(stale, "its layer ", sidecar->layers[i].layer,
+                                              " has ", sidecar->layers[i].rows, " rows"));
     }
   }
   std::optional<Sha256> map_hash;
   if (checkpoint.token_map().has_value()) map_hash = checkpoint.token_map()->sha256();
-  if (sidecar->digest != TableDigest(checkpoint.geometry(), checkpoint.layout(), map_hash,
-                                     sidecar->TotalSum())) {
+  if (sidecar->digest !=
+      TableDigest(checkpoint.geometry(), checkpoint.layout(), map_hash, sidecar->TotalSum())) {
     return absl::DataLossError(
         absl::StrCat(stale, "its digest is of another geometry, token map or row layout"));
   }
   return sidecar;
 }
 
-std::vector<BlockPart> CutIntoBlocks(const Geometry& geometry, const std::vector<RowRange>& ranges) {
+std::vector<BlockPart> CutIntoBlocks(const Geometry& geometry,
+                                     const std::vector<RowRange>& ranges) {
   std::vector<BlockPart> parts;
   for (size_t i = 0; i < ranges.size(); ++i) {
     const size_t layer_index = *geometry.LayerIndex(ranges[i].layer);
@@ -109,11 +111,12 @@ class Loader {
     sum += before;
     sum += after;
     if (sum == sidecar_.layers[part.layer_index].blocks[part.block]) return absl::OkStatus();
-    return absl::DataLossError(absl::StrCat(
-        ToString(RowRange{layer.layer_id, block_begin, block_end}), " (block ", part.block,
-        ") differ from the sums in ", checkpoint_.sidecar_path(),
-        ": the files are damaged or have changed. If they changed on purpose run `engramctl digest ",
-        checkpoint_.directory(), "`"));
+    return absl::DataLossError(
+        absl::StrCat(ToString(RowRange{layer.layer_id, block_begin, block_end}), " (block ",
+                     part.block, ") differ from the sums in ", checkpoint_.sidecar_path(),
+                     ": the files are damaged or have changed. If they changed on purpose run "
+                     "`engramctl digest ",
+                     checkpoint_.directory(), "`"));
   }
 
  private:
@@ -165,8 +168,12 @@ absl::StatusOr<Table> LoadTable(const LoadOptions& options) {
                                       bytes = (parts[i].end - parts[i].begin) * row_bytes;
                                       return loader.LoadPart(parts[i]);
                                     }));
-  return Table{checkpoint.config().model, checkpoint.geometry(), checkpoint.token_map(),
-               options.shard, sidecar.digest, std::move(store)};
+  return Table{checkpoint.config().model,
+               checkpoint.geometry(),
+               checkpoint.token_map(),
+               options.shard,
+               sidecar.digest,
+               std::move(store)};
 }
 
 }  // namespace engram

@@ -29,11 +29,11 @@ struct Table {
 };
 
 struct LoadOptions {
-  std::string checkpoint;                 // directory
-  std::string sidecar;                    // empty: beside the tables
+  std::string checkpoint;  // directory
+  std::string sidecar;     // empty: beside the tables
   Shard shard;
-  std::optional<Sha256> expect_digest;    // refuse any other table
-  uint32_t threads = 0;                   // readers; 0: one per core
+  std::optional<Sha256> expect_digest;         // refuse any other table
+  uint32_t threads = 0;                        // readers; 0: one per core
   std::function<void(absl::string_view)> log;  // a line of progress or notice; may be null
 };
 

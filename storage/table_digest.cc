@@ -67,22 +67,22 @@ absl::StatusOr<Sidecar> ComputeSidecar(const Checkpoint& checkpoint, uint32_t th
     sidecar.layers.push_back({layers[i].layer_id, layers[i].rows, std::vector<RowSum>(count)});
     for (uint64_t block = 0; block < count; ++block) blocks.push_back({i, block});
   }
-  RETURN_IF_ERROR(ForEachInParallel(
-      blocks.size(), checkpoint.geometry().total_rows() * row_bytes, {threads, "digest", log},
-      [&](uint64_t i, uint64_t& bytes) -> absl::Status {
-        const auto [layer, block] = blocks[i];
-        const uint64_t begin = block * kBlockRows;
-        const uint64_t end = std::min(begin + kBlockRows, layers[layer].rows);
-        ASSIGN_OR_RETURN(sidecar.layers[layer].blocks[block],
-                         SumRows(*reader, checkpoint, layer, begin, end));
-        bytes = (end - begin) * row_bytes;
-        return absl::OkStatus();
-      }));
+  RETURN_IF_ERROR(
+      ForEachInParallel(blocks.size(), checkpoint.geometry().total_rows() * row_bytes,
+                        {threads, "digest", log}, [&](uint64_t i, uint64_t& bytes) -> absl::Status {
+                          const auto [layer, block] = blocks[i];
+                          const uint64_t begin = block * kBlockRows;
+                          const uint64_t end = std::min(begin + kBlockRows, layers[layer].rows);
+                          ASSIGN_OR_RETURN(sidecar.layers[layer].blocks[block],
+                                           SumRows(*reader, checkpoint, layer, begin, end));
+                          bytes = (end - begin) * row_bytes;
+                          return absl::OkStatus();
+                        }));
   sidecar.token_map = checkpoint.token_map();
   std::optional<Sha256> map_hash;
   if (sidecar.token_map.has_value()) map_hash = sidecar.token_map->sha256();
-  sidecar.digest = TableDigest(checkpoint.geometry(), checkpoint.layout(), map_hash,
-                               sidecar.TotalSum());
+  sidecar.digest =
+      TableDigest(checkpoint.geometry(), checkpoint.layout(), map_hash, sidecar.TotalSum());
   ASSIGN_OR_RETURN(sidecar.files, DescribeFiles(checkpoint));
   return sidecar;
 }

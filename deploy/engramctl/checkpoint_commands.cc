@@ -27,7 +27,7 @@ absl::Status Digest(const std::string& directory, const std::string& out) {
 }
 
 Json TensorJson(const TensorPlace& tensor) {
-  return {{"name", tensor.name},   {"file", tensor.file},         {"dtype", tensor.dtype},
+  return {{"name", tensor.name},   {"file", tensor.file},          {"dtype", tensor.dtype},
           {"shape", tensor.shape}, {"offset", tensor.file_offset}, {"bytes", tensor.bytes}};
 }
 
@@ -58,18 +58,19 @@ absl::StatusOr<Json> InspectJson(const Checkpoint& checkpoint) {
                  {"compressed_vocab_size", params.compressed_vocab},
                  {"pad_token_id", params.pad_token}}}};
   json.update(DerivedJson(geometry));
-  json.update(Json{{"row", {{"value_type", std::string(ValueTypeName(layout.value_type))},
-                            {"values", layout.values},
-                            {"scale_type", std::string(ScaleTypeName(layout.scale_type))},
-                            {"scales", layout.scales}}},
-                   {"row_bytes", layout.row_bytes()},
-                   {"rows", geometry.total_rows()},
-                   {"table_bytes", geometry.total_rows() * layout.row_bytes()},
-                   {"tensors", std::move(tensors)},
-                   {"tokens", checkpoint.token_map().has_value()
-                                  ? Json(checkpoint.token_map()->tokens())
-                                  : Json()},
-                   {"digest", std::move(digest)}});
+  json.update(
+      Json{{"row",
+            {{"value_type", std::string(ValueTypeName(layout.value_type))},
+             {"values", layout.values},
+             {"scale_type", std::string(ScaleTypeName(layout.scale_type))},
+             {"scales", layout.scales}}},
+           {"row_bytes", layout.row_bytes()},
+           {"rows", geometry.total_rows()},
+           {"table_bytes", geometry.total_rows() * layout.row_bytes()},
+           {"tensors", std::move(tensors)},
+           {"tokens",
+            checkpoint.token_map().has_value() ? Json(checkpoint.token_map()->tokens()) : Json()},
+           {"digest", std::move(digest)}});
   return json;
 }
 
@@ -80,11 +81,10 @@ void PrintInspect(const Checkpoint& checkpoint, const Json& json) {
             << absl::StrFormat("columns      %d a layer (orders 2..%d, %d heads)\n",
                                geometry.columns(), geometry.params().max_ngram,
                                geometry.params().heads)
-            << absl::StrFormat("row          %d bytes (%d %s, %d %s)\n",
-                               checkpoint.layout().row_bytes(), checkpoint.layout().values,
-                               ValueTypeName(checkpoint.layout().value_type),
-                               checkpoint.layout().scales,
-                               ScaleTypeName(checkpoint.layout().scale_type))
+            << absl::StrFormat(
+                   "row          %d bytes (%d %s, %d %s)\n", checkpoint.layout().row_bytes(),
+                   checkpoint.layout().values, ValueTypeName(checkpoint.layout().value_type),
+                   checkpoint.layout().scales, ScaleTypeName(checkpoint.layout().scale_type))
             << absl::StrFormat("table        %d rows, %d bytes (%.2f GiB)\n", geometry.total_rows(),
                                bytes, static_cast<double>(bytes) / (1 << 30));
   for (const LayerTensors& layer : checkpoint.layers()) {

@@ -52,7 +52,8 @@ absl::StatusOr<Sequence> SequenceOfVectors(const nlohmann::json& entry, const st
     return fields.Complain("dead", "is not a list with a flag per compressed id");
   }
   for (const nlohmann::json& flag : dead) {
-    if (!flag.is_boolean()) return fields.Complain("dead", "holds something else than true or false");
+    if (!flag.is_boolean())
+      return fields.Complain("dead", "holds something else than true or false");
     sequence.dead.push_back(flag.get<bool>());
   }
   return sequence;
@@ -123,8 +124,8 @@ absl::Status HashTrace(const std::string& directory, const std::string& tokens) 
       sequence.compressed.push_back(*compressed);
     }
   }
-  ASSIGN_OR_RETURN(const uint32_t pad, checkpoint.token_map()->Compress(
-                                           checkpoint.geometry().params().pad_token));
+  ASSIGN_OR_RETURN(const uint32_t pad,
+                   checkpoint.token_map()->Compress(checkpoint.geometry().params().pad_token));
   return PrintHashes(checkpoint.geometry(), pad, sequences);
 }
 
@@ -137,7 +138,8 @@ void AddHash(CLI::App& app, Command& run) {
   CLI::App* command = app.add_subcommand("hash", "Prints the row ids of token sequences");
   CLI::Option* by_vectors =
       command->add_option("--vectors", *vectors, "JSON file: a geometry and compressed ids");
-  CLI::Option* by_checkpoint = command->add_option("--checkpoint", *checkpoint, "Checkpoint directory");
+  CLI::Option* by_checkpoint =
+      command->add_option("--checkpoint", *checkpoint, "Checkpoint directory");
   CLI::Option* by_tokens = command->add_option("--tokens", *tokens, "Trace file of raw token ids");
   by_checkpoint->needs(by_tokens)->excludes(by_vectors);
   by_tokens->needs(by_checkpoint);

@@ -30,11 +30,11 @@ class StrictCheck final : public json::json_sax_t {
   bool end_object() override { return Leave(); }
   bool key(string_t& key) override {
     if (keys_.back().insert(key).second) return true;
-    problem_ = absl::StrCat("key `", key, "` appears twice in one object");
+    problem_ = absl::StrCat(": key `", key, "` appears twice in one object");
     return false;
   }
   bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& error) override {
-    problem_ = absl::StrCat("not valid JSON: ", error.what());
+    problem_ = absl::StrCat(" is not valid JSON: ", error.what());
     return false;
   }
   const std::string& problem() const { return problem_; }
@@ -43,7 +43,7 @@ class StrictCheck final : public json::json_sax_t {
   bool Enter() {
     keys_.emplace_back();
     if (keys_.size() > kMaxDepth) {
-      problem_ = absl::StrCat("nested deeper than ", kMaxDepth, " levels");
+      problem_ = absl::StrCat(": nested deeper than ", kMaxDepth, " levels");
     }
     return problem_.empty();
   }
@@ -61,7 +61,7 @@ class StrictCheck final : public json::json_sax_t {
 absl::StatusOr<json> ParseJsonObject(absl::string_view text, absl::string_view source) {
   StrictCheck strict;
   if (!json::sax_parse(text.begin(), text.end(), &strict)) {
-    return absl::InvalidArgumentError(absl::StrCat(source, ": ", strict.problem()));
+    return absl::InvalidArgumentError(absl::StrCat(source, strict.problem()));
   }
   json document = json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (!document.is_object()) {
@@ -76,9 +76,7 @@ absl::StatusOr<json> ReadJsonFile(const std::string& path, uint64_t max_bytes) {
   return ParseJsonObject(text, path);
 }
 
-bool JsonFields::Has(absl::string_view field) const {
-  return object_.contains(std::string(field));
-}
+bool JsonFields::Has(absl::string_view field) const { return object_.contains(std::string(field)); }
 
 absl::Status JsonFields::Complain(absl::string_view field, absl::string_view what) const {
   return absl::InvalidArgumentError(absl::StrCat(source_, ": field `", field, "` ", what));
@@ -116,8 +114,8 @@ absl::StatusOr<std::vector<uint64_t>> JsonFields::UintList(absl::string_view fie
   ASSIGN_OR_RETURN(const json* value, Find(field));
   if (!value->is_array()) return Complain(field, "is not a list of integers");
   if (value->empty() || value->size() > max_count) {
-    return Complain(field, absl::StrCat("has ", value->size(), " elements, expected 1 to ",
-                                        max_count));
+    return Complain(field,
+                    absl::StrCat("has ", value->size(), " elements, expected 1 to ", max_count));
   }
   std::vector<uint64_t> list;
   for (const json& element : *value) {
@@ -128,8 +126,7 @@ absl::StatusOr<std::vector<uint64_t>> JsonFields::UintList(absl::string_view fie
 }
 
 absl::StatusOr<std::vector<uint64_t>> JsonFields::UintOrList(absl::string_view field, uint64_t min,
-                                                             uint64_t max,
-                                                             size_t max_count) const {
+                                                             uint64_t max, size_t max_count) const {
   ASSIGN_OR_RETURN(const json* value, Find(field));
   if (value->is_array()) return UintList(field, min, max, max_count);
   ASSIGN_OR_RETURN(const uint64_t number, ToUint(*value, field, min, max));

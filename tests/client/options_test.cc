@@ -18,14 +18,18 @@ TEST(ClientOptions, EachWrongOptionIsNamed) {
   EXPECT_THAT(check([](ClientOptions&) {}), IsOk());
   EXPECT_THAT(check([](ClientOptions& o) { o.servers.clear(); }), StatusIs(kBad, "`servers`"));
   EXPECT_THAT(check([](ClientOptions& o) { o.servers = {""}; }), StatusIs(kBad, "`servers`"));
-  EXPECT_THAT(check([](ClientOptions& o) { o.servers = {"a:1", "a:1"}; }),
+  EXPECT_THAT(check([](ClientOptions& o) {
+                o.servers = {"a:1", "a:1"};
+              }),
               StatusIs(kBad, "names a:1 twice"));
-  EXPECT_THAT(check([](ClientOptions& o) { o.credit_bytes = 0; }), StatusIs(kBad, "`credit_bytes`"));
+  EXPECT_THAT(check([](ClientOptions& o) { o.credit_bytes = 0; }),
+              StatusIs(kBad, "`credit_bytes`"));
   EXPECT_THAT(check([](ClientOptions& o) { o.rows_per_request = 0; }),
               StatusIs(kBad, "`rows_per_request`"));
   EXPECT_THAT(check([](ClientOptions& o) { o.connect_timeout = absl::ZeroDuration(); }),
               StatusIs(kBad, "`connect_timeout`"));
-  EXPECT_THAT(check([](ClientOptions& o) { o.spin = absl::Seconds(-1); }), StatusIs(kBad, "`spin`"));
+  EXPECT_THAT(check([](ClientOptions& o) { o.spin = absl::Seconds(-1); }),
+              StatusIs(kBad, "`spin`"));
 }
 
 }  // namespace

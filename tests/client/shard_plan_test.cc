@@ -13,9 +13,7 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-LayerSegments Thirds() {
-  return LayerSegments({{0, 10, {0}}, {10, 20, {1}}, {20, 30, {2}}});
-}
+LayerSegments Thirds() { return LayerSegments({{0, 10, {0}}, {10, 20, {1}}, {20, 30, {2}}}); }
 
 TEST(ShardPlan, GroupsBySegmentInTheCallersOrder) {
   ShardPlan plan;

@@ -18,7 +18,7 @@ absl::StatusOr<std::unique_ptr<Client>> Connect(const std::vector<std::string>& 
                                                 bool allow_partial = false) {
   return Client::Connect({.servers = servers,
                           .allow_partial = allow_partial,
-                          .connect_timeout = absl::Seconds(2),
+                          .connect_timeout = absl::Seconds(1),
                           .rows_per_request = 1000});
 }
 
@@ -102,7 +102,8 @@ TEST(ClusterTest, BadLookupsAreRefusedByName) {
   const TestCluster cluster(2);
   ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
   std::vector<uint8_t> out;
-  EXPECT_THAT(LookUp(*client, 2, {1}, out), StatusIs(Code::kNotFound, "layer 2 has no Engram table"));
+  EXPECT_THAT(LookUp(*client, 2, {1}, out),
+              StatusIs(Code::kNotFound, "layer 2 has no Engram table"));
   EXPECT_THAT(LookUp(*client, 1, {1, 1'000'000}, out),
               StatusIs(Code::kOutOfRange, "layer 1: row id 1000000 at position 1"));
   EXPECT_THAT(LookUp(*client, 1, {-7}, out), StatusIs(Code::kOutOfRange, "row id -7"));
@@ -214,8 +215,8 @@ TEST(ClusterTest, ATimeoutEndsTheLookup) {
   ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
   const std::vector<int64_t> ids = RandomIds(*client, 0, 100000);
   std::vector<uint8_t> out(ids.size() * kSynthRowBytes);
-  ASSERT_OK_AND_ASSIGN(Ticket ticket, client->SubmitRows({{1, ids, out}},
-                                                         {.timeout = absl::Microseconds(1)}));
+  ASSERT_OK_AND_ASSIGN(Ticket ticket,
+                       client->SubmitRows({{1, ids, out}}, {.timeout = absl::Microseconds(1)}));
   EXPECT_THAT(ticket.Wait(1), StatusIs(Code::kDeadlineExceeded, ""));
 }
 

@@ -53,8 +53,9 @@ void HashPart(const RowHasher& hasher, size_t layer, const Sequence& sequence, s
               size_t end, LookBack& state, std::vector<int64_t>& rows) {
   const std::span<const uint32_t> ids(sequence.ids.data() + begin, end - begin);
   const std::span<const uint8_t> dead(sequence.dead.data() + begin, end - begin);
-  hasher.HashChunk(layer, ids, dead, state,
-                   std::span(rows).subspan(begin * hasher.columns(), ids.size() * hasher.columns()));
+  hasher.HashChunk(
+      layer, ids, dead, state,
+      std::span(rows).subspan(begin * hasher.columns(), ids.size() * hasher.columns()));
   RowHasher::Advance(ids, dead, state);
 }
 

@@ -105,8 +105,11 @@ TEST(WireRequest, CancelIsOrdinaryProtobuf) {
 
 TEST(WireRequest, UnpackedIdsAndUnknownFieldsAreProtobufToo) {
   std::string bytes = FullRequest().SerializeAsString();
-  bytes += std::string("\x45\x09\x00\x00\x00", 5);          // field 8, fixed32, 9
-  bytes += std::string("\xA2\x06\x03" "abc", 6);             // field 100, three bytes
+  bytes += std::string("\x45\x09\x00\x00\x00", 5);  // field 8, fixed32, 9
+  bytes += std::string(
+      "\xA2\x06\x03"
+      "abc",
+      6);  // field 100, three bytes
   StreamRequest request;
   ASSERT_THAT(DecodeRequest(bytes, 4, request), IsOk());
   EXPECT_THAT(request.rows, ElementsAre(7, 0, 0xFFFFFFFF, 9));
@@ -122,7 +125,8 @@ TEST(WireRequest, TooManyIdsSayTheLimitAndTheRequest) {
 TEST(WireRequest, ALengthThatAPeerMadeUpTakesNoMemory) {
   StreamRequest request;
   const std::string bytes("\x42\xFC\xFF\xFF\xFF\x0F", 6);  // field 8, almost 4 GiB of ids
-  EXPECT_THAT(DecodeRequest(bytes, 65536, request), StatusIs(absl::StatusCode::kInvalidArgument, ""));
+  EXPECT_THAT(DecodeRequest(bytes, 65536, request),
+              StatusIs(absl::StatusCode::kInvalidArgument, ""));
   EXPECT_LE(request.rows.capacity(), 65536u);
 }
 
@@ -138,9 +142,12 @@ TEST(WireRequest, EveryCutIsRefusedOrAMessageOfFewerFields) {
 
 TEST(WireRequest, GarbageIsRefused) {
   StreamRequest request;
-  for (const std::string& bytes :
-       {std::string("\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF", 11), std::string("\x0F", 1),
-        std::string("\x40\x01", 2), std::string("\x42\x03" "abc", 5), std::string("\x0C", 1)}) {
+  for (const std::string& bytes : {std::string("\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF", 11),
+                                   std::string("\x0F", 1), std::string("\x40\x01", 2),
+                                   std::string("\x42\x03"
+                                               "abc",
+                                               5),
+                                   std::string("\x0C", 1)}) {
     EXPECT_THAT(DecodeRequest(bytes, 3, request), StatusIs(absl::StatusCode::kInvalidArgument, ""));
   }
 }

@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "../support/checkpoint_builder.h"
-#include "../support/status_matchers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
+#include "tests/support/checkpoint_builder.h"
+#include "tests/support/status_matchers.h"
 
 namespace engram {
 namespace {
