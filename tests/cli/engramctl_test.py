@@ -429,7 +429,8 @@ class ClusterTest(CliTest):
         for i, server in enumerate(servers[:2]):
             rows = self.shard_rows(i)
             self.assertEqual(
-                {key: server[key] for key in ("model", "digest", "shard", "rows", "bytes", "state")},
+                {key: server[key]
+                 for key in ("model", "digest", "shard", "rows", "bytes", "state")},
                 {"model": self.geometry["model"], "digest": self.digest, "shard": f"{i}/2",
                  "rows": rows, "bytes": rows * ROW_BYTES, "state": "SERVING"})
             self.assertRegex(server["version"], r"^\d+\.\d+\.\d+")

@@ -47,7 +47,7 @@ std::string ByteLevel(absl::string_view bytes) {
 json Added(const json& id, const json& content) { return {{"id", id}, {"content", content}}; }
 
 // A tokenizer with this vocabulary, as it stands, and no merges.
-json Tokenizer(const json& vocab, const json& added = json::array()) {
+json Tokenizer(const json& vocab, const std::vector<json>& added = {}) {
   return {{"added_tokens", added},
           {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", json::array()}}}};
 }
@@ -181,7 +181,7 @@ TEST_F(TokenizerTest, AnAddedTokenOfTheAlphabetDecodesLikeAnyOther) {
 
 TEST_F(TokenizerTest, MergesComeAsTextOrAsPairs) {
   json document = Tokenizer({{"a", 0}, {"b", 1}, {"ab", 2}, {"aba", 3}});
-  document["model"]["merges"] = {"a b", json::array({"ab", "a"})};
+  document["model"]["merges"] = json::array({"a b", json::array({"ab", "a"})});
   EXPECT_THAT(Build(document), IsOk());
   document["model"].erase("merges");
   document.erase("added_tokens");
@@ -245,9 +245,11 @@ TEST_F(TokenizerTest, RefusesAddedTokensThatContradictTheVocabulary) {
 }
 
 TEST_F(TokenizerTest, RefusesMalformedAddedTokens) {
-  ExpectRefused(Tokenizer({{"a", 0}}, json::object()), "field `added_tokens` is not a list");
+  json document = Tokenizer({{"a", 0}});
+  document["added_tokens"] = json::object();
+  ExpectRefused(document, "field `added_tokens` is not a list");
   for (const json& entry : {json("b"), json{{"id", 1}}, json{{"content", "b"}}, Added(1, 2)}) {
-    ExpectRefused(Tokenizer({{"a", 0}}, json::array({entry})),
+    ExpectRefused(Tokenizer({{"a", 0}}, {entry}),
                   "field `added_tokens` has an entry without id or content");
   }
 }
@@ -263,11 +265,11 @@ TEST_F(TokenizerTest, RefusesCharactersOutsideTheByteLevelAlphabet) {
 TEST_F(TokenizerTest, RefusesMergesOfTokensThatAreNotThere) {
   json document = Tokenizer({{"a", 0}, {"b", 1}, {"ab", 2}});
   json& merges = document["model"]["merges"];
-  merges = {"a b", "a c"};
+  merges = json::array({"a b", "a c"});
   ExpectRefused(document, "field `model.merges` has \"a c\", but there is no token `c`");
-  merges = {json::array({"d", "b"})};
+  merges = json::array({json::array({"d", "b"})});
   ExpectRefused(document, "field `model.merges` has [\"d\",\"b\"], but there is no token `d`");
-  merges = {"b a"};
+  merges = json::array({"b a"});
   ExpectRefused(document, "field `model.merges` has \"b a\", but there is no token `ba`");
 }
 
