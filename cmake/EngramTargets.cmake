@@ -3,9 +3,10 @@
 
 add_library(engram_build_options INTERFACE)
 target_include_directories(engram_build_options INTERFACE ${CMAKE_SOURCE_DIR})
-# GCC 12 takes the value inside an absl::StatusOr for uninitialized where it cannot follow the check.
+# GCC 12 takes the value inside an absl::StatusOr for uninitialized where it cannot follow the check,
+# and std::string concatenation for overlapping copies (its bug 105651).
 target_compile_options(engram_build_options INTERFACE
-  -Wall -Wextra -Wconversion -Wno-maybe-uninitialized)
+  -Wall -Wextra -Wconversion -Wno-maybe-uninitialized -Wno-restrict)
 if(ENGRAM_WERROR)
   target_compile_options(engram_build_options INTERFACE -Werror)
 endif()

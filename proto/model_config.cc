@@ -1,6 +1,7 @@
 #include "proto/model_config.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -13,6 +14,25 @@ namespace {
 constexpr uint64_t kMaxRowValues = 65536;
 constexpr uint64_t kMaxLayerRows = uint64_t{1} << 50;
 constexpr uint64_t kFp8GroupValues = 32;  // values that share one ue8m0 scale
+// Beyond 2^62, adding 10007 * layer id could wrap.
+constexpr uint64_t kMaxSeed = uint64_t{1} << 62;
+
+// Fields that only one kind of model has: any of them decides the kind, so that one that is missing
+// is then complained of by name. (`engram_vocab_size` is in both kinds; `layer_ids`, `pad_id` and
+// `seed` are anybody's.)
+constexpr absl::string_view kV41Fields[] = {"engram_layer_ids",     "engram_max_ngram_size",
+                                            "engram_n_heads",       "engram_head_dim",
+                                            "engram_pad_token_id",  "engram_compressed_vocab_size",
+                                            "engram_num_embeddings"};
+constexpr absl::string_view kPaperFields[] = {"max_ngram_size", "n_head_per_ngram",
+                                              "n_embed_per_ngram"};
+constexpr absl::string_view kSharedField = "engram_vocab_size";
+
+template <size_t N>
+bool HasAny(const JsonFields& fields, const absl::string_view (&names)[N]) {
+  return std::any_of(std::begin(names), std::end(names),
+                     [&](absl::string_view name) { return fields.Has(name); });
+}
 
 absl::StatusOr<std::vector<uint32_t>> LayerIds(const JsonFields& fields, absl::string_view field) {
   ASSIGN_OR_RETURN(const std::vector<uint64_t> ids,
@@ -28,13 +48,12 @@ absl::StatusOr<uint32_t> Uint32(const JsonFields& fields, absl::string_view fiel
 
 // One floor per order; a single number stands for every order.
 absl::StatusOr<std::vector<uint64_t>> BucketFloors(const JsonFields& fields, uint32_t orders) {
-  constexpr char kField[] = "engram_vocab_size";
   ASSIGN_OR_RETURN(std::vector<uint64_t> floors,
-                   fields.UintOrList(kField, 1, kMaxBucketFloor, kMaxNgram));
-  if (!fields.object()[kField].is_array()) floors.assign(orders, floors[0]);
+                   fields.UintOrList(kSharedField, 1, kMaxBucketFloor, kMaxNgram));
+  if (!fields.object()[std::string(kSharedField)].is_array()) floors.assign(orders, floors[0]);
   if (floors.size() != orders) {
-    return fields.Complain(kField, absl::StrCat("has ", floors.size(), " bucket floors for ",
-                                                orders, " n-gram orders"));
+    return fields.Complain(kSharedField, absl::StrCat("has ", floors.size(), " bucket floors for ",
+                                                      orders, " n-gram orders"));
   }
   return floors;
 }
@@ -56,6 +75,10 @@ absl::Status ParseV41(const JsonFields& fields, ModelConfig& config) {
   }
   ASSIGN_OR_RETURN(config.expected_rows,
                    fields.UintList("engram_num_embeddings", 1, kMaxLayerRows, kMaxLayers));
+  // DeepSeek-V4.1-Flash has no such field: its seed is 0.
+  if (fields.Has("seed")) {
+    ASSIGN_OR_RETURN(params.seed, fields.Uint("seed", 0, kMaxSeed));
+  }
   return absl::OkStatus();
 }
 
@@ -67,8 +90,7 @@ absl::Status ParsePaper(const JsonFields& fields, ModelConfig& config) {
   ASSIGN_OR_RETURN(params.heads, Uint32(fields, "n_head_per_ngram", 1, kMaxHeads));
   ASSIGN_OR_RETURN(params.bucket_floors, BucketFloors(fields, params.orders()));
   ASSIGN_OR_RETURN(params.pad_token, Uint32(fields, "pad_id", 0, kMaxVocab - 1));
-  // Beyond 2^62, adding 10007 * layer id could wrap.
-  ASSIGN_OR_RETURN(params.seed, fields.Uint("seed", 0, uint64_t{1} << 62));
+  ASSIGN_OR_RETURN(params.seed, fields.Uint("seed", 0, kMaxSeed));
   ASSIGN_OR_RETURN(const uint64_t embedding,
                    fields.Uint("n_embed_per_ngram", 1, kMaxRowValues * kMaxHeads));
   if (embedding % params.heads != 0 || embedding / params.heads > kMaxRowValues) {
@@ -107,14 +129,14 @@ absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view json, absl::strin
   const auto nested = document.find("text_config");
   const bool has_nested = nested != document.end() && nested->is_object();
   const JsonFields text(has_nested ? *nested : document, absl::StrCat(source, ": text_config"));
-  const bool v41_top = top.Has("engram_layer_ids");
-  const bool v41_nested = has_nested && text.Has("engram_layer_ids");
-  const bool paper = top.Has("layer_ids") && top.Has("n_head_per_ngram");
+  const bool paper = HasAny(top, kPaperFields);
+  const bool v41_top = HasAny(top, kV41Fields) || (top.Has(kSharedField) && !paper);
+  const bool v41_nested = has_nested && (HasAny(text, kV41Fields) || text.Has(kSharedField));
   if (!v41_top && !v41_nested && !paper) {
     return absl::InvalidArgumentError(absl::StrCat(
         source,
-        " has no Engram fields (neither `engram_layer_ids`, there or under `text_config`, "
-        "nor `layer_ids` with `n_head_per_ngram`)"));
+        " has no Engram fields (neither `engram_layer_ids` and its like, there or under "
+        "`text_config`, nor `n_head_per_ngram` and its like)"));
   }
   if (v41_top + v41_nested + paper > 1) {
     return absl::InvalidArgumentError(

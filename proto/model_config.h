@@ -27,9 +27,11 @@ struct ModelConfig {
 
 // Reads DeepSeek-V4.1's fields (`engram_layer_ids`, `engram_max_ngram_size`, `engram_n_heads`,
 // `engram_vocab_size`, `engram_head_dim`, `engram_pad_token_id`, `engram_compressed_vocab_size`,
-// `engram_num_embeddings`), at the top level or nested under `text_config`, or the paper variant's
-// (`layer_ids`, `max_ngram_size`, `n_head_per_ngram`, `engram_vocab_size` as a list,
-// `n_embed_per_ngram`, `pad_id`, `seed`).
+// `engram_num_embeddings`; `seed` optional, 0 without), at the top level or nested under
+// `text_config`, or, at the top level, the paper variant's (`layer_ids`, `max_ngram_size`,
+// `n_head_per_ngram`, `engram_vocab_size`, `n_embed_per_ngram`, `pad_id`, `seed`;
+// `compressed_vocab_size` optional). `engram_vocab_size` is one number for every n-gram order, or a
+// list with one number per order.
 // `source` names the document in messages. InvalidArgument: no Engram fields, both kinds or both
 // places at once, or a field that is missing, of the wrong type or out of bounds (named).
 absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view json, absl::string_view source);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -11,6 +12,13 @@ namespace engram {
 namespace {
 
 constexpr uint32_t kMaxShards = 65536;
+
+// Decimal digits alone: SimpleAtoi would also take blanks and a plus sign.
+bool ParseDigits(absl::string_view text, uint32_t& value) {
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return absl::ascii_isdigit(static_cast<unsigned char>(c)); }) &&
+         absl::SimpleAtoi(text, &value);
+}
 
 // rows * index / count without overflow.
 uint64_t ShardBorder(uint64_t rows, uint32_t index, uint32_t count) {
@@ -27,8 +35,8 @@ std::string ToString(const RowRange& range) {
 absl::StatusOr<Shard> Shard::Parse(absl::string_view text) {
   const std::vector<absl::string_view> parts = absl::StrSplit(text, '/');
   Shard shard;
-  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &shard.index) ||
-      !absl::SimpleAtoi(parts[1], &shard.count) || shard.count < 1 || shard.count > kMaxShards ||
+  if (parts.size() != 2 || !ParseDigits(parts[0], shard.index) ||
+      !ParseDigits(parts[1], shard.count) || shard.count < 1 || shard.count > kMaxShards ||
       shard.index >= shard.count) {
     return absl::InvalidArgumentError(
         absl::StrCat("shard `", text, "` is not I/N with I < N and N in [1, ", kMaxShards, "]"));

@@ -4,6 +4,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <unordered_set>
@@ -29,7 +30,7 @@ using AsyncEngramService =
 using AsyncHealthService = grpc::health::v1::Health::WithAsyncMethod_Check<
     grpc::health::v1::Health::WithAsyncMethod_Watch<grpc::health::v1::Health::Service>>;
 
-// A long-lived call that must hear of the server's end.
+// A long-lived call that must hear of the server's end, on its thread. Each may come twice.
 class LongCall {
  public:
   virtual ~LongCall() = default;
@@ -37,7 +38,7 @@ class LongCall {
   virtual void End() = 0;         // finish the call as soon as nothing is left to answer
 };
 
-// How far the server's life has come; a queue's calls learn of it on the queue's thread.
+// How far the server's life has come. All see it at once; long calls are told on their thread.
 // kClosing comes after grpc::Server::Shutdown, which has cancelled whatever was left.
 enum class Phase { kServing, kDraining, kEnding, kClosing };
 
@@ -49,7 +50,7 @@ struct CallContext {
   AsyncHealthService& health;
   std::shared_ptr<AnswerPool> pool;
   std::unique_ptr<grpc::ServerCompletionQueue> queue;
-  Phase phase = Phase::kServing;
+  const std::atomic<Phase>& phase;  // the server's
   std::unordered_set<LongCall*> long_calls = {};
   // Call objects alive, those that wait for a call included. A queue must not be shut down before
   // they are gone: they would start operations on it.

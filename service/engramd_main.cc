@@ -59,10 +59,14 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--drain-ms", flags.drain_ms,
                  "On SIGTERM: milliseconds between telling clients and ending their streams")
       ->capture_default_str();
-  app.add_option("--max-rows-per-request", flags.server.max_rows_per_request)
+  app.add_option("--max-rows-per-request", flags.server.max_rows_per_request,
+                 "Rows that one request of a stream may ask for")
       ->capture_default_str();
-  app.add_option("--max-request-bytes", flags.server.max_request_bytes)->capture_default_str();
-  app.add_option("--max-requests-in-flight", flags.server.max_requests_in_flight, "Per stream")
+  app.add_option("--max-request-bytes", flags.server.max_request_bytes,
+                 "Bytes of one request message; must hold 8 for each row")
+      ->capture_default_str();
+  app.add_option("--max-requests-in-flight", flags.server.max_requests_in_flight,
+                 "Requests of one stream that wait for answers; more are refused")
       ->capture_default_str();
   app.set_version_flag("--version", kVersion);
 }

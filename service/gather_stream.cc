@@ -42,6 +42,7 @@ void GatherStream::OnStarted(bool ok) {
 
 void GatherStream::Read() {
   if (reading_ || read_closed_ || broken_ || finishing_) return;
+  if (short_messages_.size() > context_.options.max_requests_in_flight) return;
   reading_ = true;
   stream_.Read(&incoming_, &read_);
 }
@@ -98,6 +99,7 @@ absl::Status GatherStream::Admit() {
   }
   if (request_.request_id == 0) return absl::InvalidArgumentError("request id 0 is not allowed");
   if (context_.phase != Phase::kServing) {
+    NoticeDrain();
     return absl::UnavailableError("the server is draining; nothing was started");
   }
   if (pending() >= context_.options.max_requests_in_flight) {
@@ -191,11 +193,18 @@ void GatherStream::OnWritten(bool ok) {
   writing_ = false;
   if (!ok) broken_ = true;
   if (broken_) return EndIfQuiet();
+  Read();
   WriteNext();
 }
 
-void GatherStream::BeginDrain() {
+void GatherStream::NoticeDrain() {
+  if (noticed_) return;
+  noticed_ = true;
   short_messages_.push_back(EncodeDrainNotice());
+}
+
+void GatherStream::BeginDrain() {
+  NoticeDrain();
   WriteNext();
 }
 

@@ -23,7 +23,9 @@ namespace engram {
 // 2. At most one read and one write are under way. While a write is, everything else waits: the
 //    answers of one stream hold one pooled buffer beside what gRPC still sends.
 // 3. Every request id that was read gets exactly one answer with `last`, unless the stream breaks.
-// 4. The object deletes itself when nothing is under way and the call is over.
+// 4. Reading stops while more short messages wait than requests may be in flight: a client that
+//    sends and never reads takes bounded memory.
+// 5. The object deletes itself when nothing is under way and the call is over.
 class GatherStream final : public LongCall {
  public:
   // Waits for the next call of this method on the queue; one object serves one call.
@@ -51,10 +53,13 @@ class GatherStream final : public LongCall {
   void OnWritten(bool ok);
   void OnFinished(bool ok);
 
+  // Starts the next read, unless one is under way or it must wait (invariant 4).
   void Read();
   void Receive();
   absl::Status Admit();
   void CancelRequest(uint64_t request_id);
+  // Once per stream, before anything is refused.
+  void NoticeDrain();
   void AnswerError(uint64_t request_id, const absl::Status& status);
   // Writes the next message, if none is being written: notices and errors, then a piece of the
   // first request of the highest priority.
@@ -80,6 +85,7 @@ class GatherStream final : public LongCall {
 
   bool reading_ = false;
   bool writing_ = false;
+  bool noticed_ = false;      // the drain notice was queued
   bool read_closed_ = false;  // the client sends no more
   bool broken_ = false;       // the connection is gone
   bool ending_ = false;       // the server ends

@@ -97,16 +97,19 @@ class WatchCall final : public LongCall {
       again_ = true;
       return;
     }
+    const HealthCheckResponse response = Respond(context_, request_.service());
+    if (response.status() == said_) return;
+    said_ = response.status();
     writing_ = true;
-    writer_.Write(Respond(context_, request_.service()), &written_);
+    writer_.Write(response, &written_);
   }
 
   void OnWritten(bool ok) {
     writing_ = false;
     if (!ok) ending_ = true;
-    if (again_ && !ending_) {
+    if (ok && again_) {
       again_ = false;
-      return Say();
+      Say();
     }
     FinishIfQuiet();
   }
@@ -134,6 +137,7 @@ class WatchCall final : public LongCall {
   grpc::ServerContext server_context_;
   HealthCheckRequest request_;
   grpc::ServerAsyncWriter<HealthCheckResponse> writer_;
+  HealthCheckResponse::ServingStatus said_ = HealthCheckResponse::UNKNOWN;
   bool writing_ = false;
   bool again_ = false;
   bool ending_ = false;

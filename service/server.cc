@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "proto/base/mutex.h"
 #include "proto/base/status_macros.h"
 #include "service/call.h"
 #include "service/gather_stream.h"
@@ -79,12 +81,15 @@ class Server::Impl {
     std::thread thread;
     struct Notice {
       grpc::Alarm alarm;
-      std::unique_ptr<Completion> completion;
+      std::unique_ptr<Completion> completion;  // made before the thread runs
     };
     std::array<Notice, 3> notices;  // of kDraining, kEnding, kClosing
+    bool closing = false;           // kClosing has come to the thread
     bool shut_down = false;
   };
 
+  std::unique_ptr<Worker> NewWorker(grpc::ServerBuilder& builder, AsyncHealthService& health);
+  static void Notify(Worker& worker, Phase phase);
   void Run(Worker& worker);
   bool Poll(Worker& worker);
   absl::Status StartHealthServer();
@@ -95,12 +100,14 @@ class Server::Impl {
   AsyncEngramService engram_;
   AsyncHealthService health_;
   AsyncHealthService extra_health_;  // of the second port, on the same queues
+  std::atomic<Phase> phase_{Phase::kServing};
+  Mutex mutex_;  // of changes of the phase
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  // Declared before the servers: a queue must outlive its server.
   std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<Worker> health_worker_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<grpc::Server> health_server_;
-  std::unique_ptr<Worker> health_worker_;
-  Phase phase_ = Phase::kServing;
-  bool stopped_ = false;
 };
 
 absl::Status Server::Impl::Start() {
@@ -113,10 +120,7 @@ absl::Status Server::Impl::Start() {
   builder.RegisterService(&health_);
   const uint32_t threads =
       options_.threads != 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
-  for (uint32_t i = 0; i < threads; ++i) {
-    workers_.push_back(std::make_unique<Worker>(
-        CallContext{*table_, options_, engram_, health_, pool_, builder.AddCompletionQueue()}));
-  }
+  for (uint32_t i = 0; i < threads; ++i) workers_.push_back(NewWorker(builder, health_));
   server_ = builder.BuildAndStart();
   absl::StatusOr<std::string> listening = AddPort(server_, options_.listen, port);
   if (!listening.ok()) {
@@ -145,8 +149,7 @@ absl::Status Server::Impl::StartHealthServer() {
   int port = 0;
   builder.AddListeningPort(options_.health, grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&extra_health_);
-  health_worker_ = std::make_unique<Worker>(
-      CallContext{*table_, options_, engram_, extra_health_, pool_, builder.AddCompletionQueue()});
+  health_worker_ = NewWorker(builder, extra_health_);
   health_server_ = builder.BuildAndStart();
   absl::StatusOr<std::string> listening = AddPort(health_server_, options_.health, port);
   if (!listening.ok()) {
@@ -158,6 +161,26 @@ absl::Status Server::Impl::StartHealthServer() {
   }
   health_worker_->thread = std::thread([this] { Run(*health_worker_); });
   return listening.status();
+}
+
+std::unique_ptr<Server::Impl::Worker> Server::Impl::NewWorker(grpc::ServerBuilder& builder,
+                                                              AsyncHealthService& health) {
+  auto worker = std::make_unique<Worker>(
+      CallContext{*table_, options_, engram_, health, pool_, builder.AddCompletionQueue(), phase_});
+  for (const Phase phase : {Phase::kDraining, Phase::kEnding, Phase::kClosing}) {
+    worker->notices[static_cast<size_t>(phase) - 1].completion =
+        std::make_unique<Completion>([phase, &worker = *worker](bool) { Notify(worker, phase); });
+  }
+  return worker;
+}
+
+// Brings a new phase to the calls, on their thread.
+void Server::Impl::Notify(Worker& worker, Phase phase) {
+  if (phase == Phase::kClosing) worker.closing = true;
+  for (LongCall* call : worker.context.long_calls) {  // None is deleted by what it does here.
+    if (phase == Phase::kDraining) call->BeginDrain();
+    if (phase == Phase::kEnding) call->End();
+  }
 }
 
 void Server::Impl::Run(Worker& worker) {
@@ -183,7 +206,7 @@ bool Server::Impl::Poll(Worker& worker) {
   }
   if (next != grpc::CompletionQueue::GOT_EVENT) return false;
   static_cast<Completion*>(tag)->run(ok);
-  if (worker.context.phase == Phase::kClosing && worker.context.calls == 0 && !worker.shut_down) {
+  if (worker.closing && worker.context.calls == 0 && !worker.shut_down) {
     worker.shut_down = true;
     queue.Shutdown();
   }
@@ -191,19 +214,11 @@ bool Server::Impl::Poll(Worker& worker) {
 }
 
 void Server::Impl::Enter(Phase phase) {
-  if (phase <= phase_) return;
+  MutexLock lock(&mutex_);
+  if (phase <= phase_.load()) return;
   phase_ = phase;
   const auto tell = [phase](Worker& worker) {
     Worker::Notice& notice = worker.notices[static_cast<size_t>(phase) - 1];
-    notice.completion = std::make_unique<Completion>([&worker, phase](bool) {
-      worker.context.phase = phase;
-      // A copy: what a call does here ends none, but keeps them free to.
-      const auto calls = worker.context.long_calls;
-      for (LongCall* call : calls) {
-        if (phase == Phase::kDraining) call->BeginDrain();
-        if (phase == Phase::kEnding) call->End();
-      }
-    });
     notice.alarm.Set(worker.context.queue.get(), gpr_now(GPR_CLOCK_MONOTONIC),
                      notice.completion.get());
   };
@@ -212,8 +227,11 @@ void Server::Impl::Enter(Phase phase) {
 }
 
 void Server::Impl::Stop(absl::Duration notice, absl::Duration grace) {
-  if (stopped_) return;
-  stopped_ = true;
+  {
+    MutexLock lock(&mutex_);
+    if (stopped_) return;
+    stopped_ = true;
+  }
   const bool serving = server_ != nullptr && !address.empty();
   if (serving) {
     Enter(Phase::kDraining);

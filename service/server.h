@@ -27,8 +27,8 @@ class Server {
   const std::string& address() const;         // with the port that was picked
   const std::string& health_address() const;  // empty: none
 
-  // Turns unhealthy, tells every stream, and refuses new requests with UNAVAILABLE; what was taken
-  // is answered. Any thread; returns at once.
+  // From here on unhealthy, and new requests are refused with UNAVAILABLE; every stream is told;
+  // what was taken is answered. Any thread; does not wait.
   void BeginDrain();
 
   // BeginDrain, `notice` for clients to move away, then ends streams as soon as they are answered,

@@ -19,7 +19,8 @@ TEST(TokenMap, CompressesAndCounts) {
   EXPECT_EQ(map.compressed_count(), 3u);
   EXPECT_THAT(map.compressed(), ElementsAre(0, 1, 0, 2, 1));
   EXPECT_EQ(*map.Compress(3), 2u);
-  EXPECT_THAT(map.Compress(5), StatusIs(kInvalid, "token id 5 is beyond the token map of 5 tokens"));
+  EXPECT_THAT(map.Compress(5),
+              StatusIs(kInvalid, "token id 5 is beyond the token map of 5 tokens"));
   EXPECT_THAT(map.Compress(0xFFFFFFFF), StatusIs(kInvalid, "4294967295"));
 }
 
@@ -39,7 +40,8 @@ TEST(TokenMap, SerializesAsLittleEndianWords) {
 // sha256sum of the twelve bytes.
 TEST(TokenMap, HashIsThatOfTheFile) {
   ASSERT_OK_AND_ASSIGN(const TokenMap map, TokenMap::Create({0, 1, 0}));
-  EXPECT_EQ(ToHex(map.sha256()), "31190090408f837aa1dc44bf75404af354a0e5d5c965f1d407a97dd627554da5");
+  EXPECT_EQ(ToHex(map.sha256()),
+            "31190090408f837aa1dc44bf75404af354a0e5d5c965f1d407a97dd627554da5");
 }
 
 TEST(TokenMap, IdsMustOpenInOrder) {

@@ -36,9 +36,11 @@ Received ReceiveAll(TestStream& stream, size_t requests) {
 TEST(StreamSharing, ADecodeRequestPassesALargePrefill) {
   TestServer server;
   TestStream stream(server.stub());
+  server.store().Close();
   stream.Send(server.Request(1, kManyRows, v1::PRIORITY_PREFILL));
+  ASSERT_TRUE(server.store().WaitUntilBlocked());
   stream.Send(server.Request(2, 16, v1::PRIORITY_DECODE));
-  ASSERT_TRUE(server.store().WaitForChecks(2));
+  server.store().Open();
   const Received received = ReceiveAll(stream, 2);
   EXPECT_EQ(received.answers.at(1).rows, FirstRows(kManyRows));
   EXPECT_EQ(received.answers.at(2).rows, FirstRows(16));
