@@ -17,7 +17,13 @@ case "$mode" in
   full) select=() ;;
   asan-ubsan | tsan)
     preset=$mode
-    select=(-LE '^(cli|demo|long)$')
+    # Parsing the real tokenizer takes minutes under a sanitizer and meets nothing the small ones do not.
+    skip='RealTokenizerTest|CopiesTheTokenizer'
+    # Debian's gRPC is not instrumented: ThreadSanitizer does not see the order that a completion
+    # queue gives and reports every hand-over through one. The in-process cluster stays out of it
+    # until those are annotated.
+    [ "$mode" = tsan ] && skip="$skip|ClusterTest|ServiceTest"
+    select=(-LE '^(cli|demo|cli_engramctl|long)$' -E "$skip")
     ;;
   *)
     echo "error: unknown mode '$mode' (none, asan-ubsan, tsan or full)" >&2
