@@ -50,23 +50,23 @@ class TokenTable {
 
   absl::Status Add(absl::string_view field, const json& id, const std::string& content,
                    bool added) {
-    if (!id.is_number_unsigned() || id.get<uint64_t>() >= tokens_.size()) {
+    if (!id.is_number_unsigned()) {
       return Complain(path_, field,
-                      absl::StrCat("gives token `", content, "` the id ", id.dump(),
-                                   ", not one of 0 to ", tokens_.size() - 1));
+                      absl::StrCat("has a wrong id: token `", content, "` has the id ", id.dump()));
     }
-    const auto index = id.get<size_t>();
+    const auto index = id.get<uint64_t>();
     const auto [known, is_new] = ids_.emplace(content, index);
     if (known->second != index) {
       return Complain(path_, field,
-                      absl::StrCat("gives token `", content, "` the id ", index,
-                                   ", but it has the id ", known->second));
+                      absl::StrCat("has a wrong id: token `", content, "` has the ids ",
+                                   known->second, " and ", index));
     }
+    if (index >= tokens_.size()) return absl::OkStatus();  // leaves a gap, which Finish() refuses
     std::optional<Token>& token = tokens_[index];
     if (token.has_value() && token->content != content) {
       return Complain(path_, field,
-                      absl::StrCat("gives token `", content, "` the id ", index,
-                                   ", but that is token `", token->content, "`"));
+                      absl::StrCat("has a wrong id: token id ", index, " is `", token->content,
+                                   "` and `", content, "`"));
     }
     token = Token{content, added};
     return absl::OkStatus();
@@ -78,8 +78,8 @@ class TokenTable {
       if (dense.size() == ids_.size()) break;
       if (!token.has_value()) {
         return Complain(path_, "model.vocab",
-                        absl::StrCat("and `added_tokens` give no token the id ", dense.size(),
-                                     ", but give higher ones"));
+                        absl::StrCat("has a gap: no token has the id ", dense.size(),
+                                     ", but higher ids are used"));
       }
       dense.push_back(*std::move(token));
     }
@@ -89,7 +89,7 @@ class TokenTable {
  private:
   const std::string& path_;
   std::vector<std::optional<Token>> tokens_;
-  std::unordered_map<std::string, size_t> ids_;
+  std::unordered_map<std::string, uint64_t> ids_;
 };
 
 absl::StatusOr<const json*> Vocabulary(const json& document, const std::string& path) {
@@ -189,10 +189,10 @@ int ByteOf(UChar32 character) {
   return character >= 0 && character < 512 ? (*kTable)[static_cast<size_t>(character)] : -1;
 }
 
-// What the token decodes to: the alphabet's bytes, or its content as it stands where a character is
-// not of the alphabet (nullopt unless it is an added token). An added token wholly of the alphabet
-// becomes bytes as well: the ByteLevel decoder of Hugging Face makes no difference.
+// The bytes that the token's text stands for; an added token is its text as it stands. nullopt
+// where a character is not of the alphabet.
 std::optional<std::string> Decode(const Token& token) {
+  if (token.added) return token.content;
   std::string bytes;
   const auto* text = reinterpret_cast<const uint8_t*>(token.content.data());
   const auto size = static_cast<int32_t>(token.content.size());
@@ -200,7 +200,7 @@ std::optional<std::string> Decode(const Token& token) {
     UChar32 character;
     U8_NEXT(text, at, size, character);
     const int byte = ByteOf(character);
-    if (byte < 0) return token.added ? std::optional(token.content) : std::nullopt;
+    if (byte < 0) return std::nullopt;
     bytes.push_back(static_cast<char>(byte));
   }
   return bytes;
