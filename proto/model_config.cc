@@ -153,10 +153,10 @@ absl::StatusOr<Geometry> ResolveGeometry(const ModelConfig& config,
   GeometryParams params = config.params;
   if (token_map_vocab.has_value()) {
     if (params.compressed_vocab != 0 && params.compressed_vocab != *token_map_vocab) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("the tokenizer compresses to ", *token_map_vocab,
-                       " ids, but the configuration's ", "`engram_compressed_vocab_size` is ",
-                       params.compressed_vocab, ": every row id would be another"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the tokenizer compresses to ", *token_map_vocab, " ids, but the configuration's `",
+          config.family == ModelFamily::kV41 ? "engram_" : "", "compressed_vocab_size` is ",
+          params.compressed_vocab, ": every row id would be another"));
     }
     params.compressed_vocab = *token_map_vocab;
   }
