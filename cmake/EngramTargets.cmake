@@ -32,11 +32,13 @@ function(engram_binary name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} engram_build_options)
 endfunction()
 
-# engram_test(NAME SOURCES file... [DEPS target...]): a GoogleTest binary, each test known to ctest.
+# engram_test(NAME SOURCES file... [DEPS target...] [LABEL label]): a GoogleTest binary, each test
+# known to ctest. Label `grpc`: its tests talk through gRPC (see tests/run.sh).
 function(engram_test name)
-  engram_binary(${name} ${ARGN})
+  cmake_parse_arguments(ARG "" "LABEL" "SOURCES;DEPS" ${ARGN})
+  engram_binary(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS})
   target_link_libraries(${name} PRIVATE GTest::gmock GTest::gtest_main)
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 120
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 120 LABELS "${ARG_LABEL}"
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 endfunction()
 
