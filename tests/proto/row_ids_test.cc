@@ -40,14 +40,16 @@ std::vector<int64_t> Naive(const Geometry& geometry, size_t layer_index, uint32_
   return rows;
 }
 
-// Hashes the sequence in chunks that end at the positions of the bits set in `cuts` and at the end.
+// Hashes the sequence in chunks that end at the positions (below 64) of the bits set in `cuts` and
+// at the end.
 std::vector<int64_t> Chunked(const RowHasher& hasher, size_t layer, const Sequence& sequence,
                              uint64_t cuts) {
   std::vector<int64_t> rows(sequence.ids.size() * hasher.columns());
   LookBack state;
   size_t begin = 0;
   for (size_t end = 1; end <= sequence.ids.size(); ++end) {
-    if (end != sequence.ids.size() && (cuts >> (end - 1) & 1) == 0) continue;
+    const bool cut = end <= 64 && (cuts >> (end - 1) & 1) != 0;
+    if (end != sequence.ids.size() && !cut) continue;
     const auto ids = std::span(sequence.ids).subspan(begin, end - begin);
     const auto dead = std::span(sequence.dead).subspan(begin, end - begin);
     hasher.HashChunk(
