@@ -57,8 +57,8 @@ void FanOut::Start(std::shared_ptr<Lookup> lookup) {
 void FanOut::StartLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer) {
   const uint64_t layer_rows = table_->geometry.layers()[layer.index].rows;
   const LayerSegments& segments = map_->layer(layer.index);
-  absl::Status status = Hash(*lookup, layer);
-  if (status.ok()) status = PlanShards(layer.ids, layer_rows, segments, plan_);
+  Hash(*lookup, layer);
+  absl::Status status = PlanShards(layer.ids, layer_rows, segments, plan_);
   if (!status.ok()) {
     return FailLayer(
         *lookup, layer,
@@ -76,8 +76,8 @@ void FanOut::StartLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& laye
   if (layer.requests_left == 0) lookup->Finish(layer, absl::OkStatus());
 }
 
-absl::Status FanOut::Hash(const Lookup& lookup, LookupLayer& layer) const {
-  if (lookup.compressed.empty()) return absl::OkStatus();  // A lookup by row ids.
+void FanOut::Hash(const Lookup& lookup, LookupLayer& layer) const {
+  if (lookup.compressed.empty()) return;  // A lookup by row ids.
   const size_t columns = hasher_->columns();
   layer.hashed_ids.resize(lookup.compressed.size() * columns);
   hasher_->HashChunk(layer.index, lookup.compressed, lookup.dead, lookup.before, layer.hashed_ids);
@@ -88,7 +88,6 @@ absl::Status FanOut::Hash(const Lookup& lookup, LookupLayer& layer) const {
     }
   }
   layer.ids = layer.hashed_ids;
-  return absl::OkStatus();
 }
 
 absl::StatusOr<size_t> FanOut::PickServer(const LookupLayer& layer, const Segment& segment) const {

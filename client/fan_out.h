@@ -100,7 +100,8 @@ class FanOut final : public ServerLink::Listener {
   void OnDown(size_t server, const absl::Status& why) override;
 
   void StartLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer);
-  absl::Status Hash(const Lookup& lookup, LookupLayer& layer) const;
+  // Of a lookup by token ids: fills the layer's ids.
+  void Hash(const Lookup& lookup, LookupLayer& layer) const;
   absl::Status SendGroup(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer,
                          const Segment& segment, size_t begin, size_t end);
   absl::StatusOr<size_t> PickServer(const LookupLayer& layer, const Segment& segment) const;
