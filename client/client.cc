@@ -1,28 +1,23 @@
 #include "client/client.h"
 
-#include <grpcpp/alarm.h>
-#include <pthread.h>
-
 #include <algorithm>
-#include <thread>
+#include <atomic>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "client/fan_out.h"
+#include "client/io_thread.h"
 #include "client/lookup.h"
 #include "proto/base/status_macros.h"
 
 namespace engram {
 
-// The I/O thread and the way to it. Submitters leave commands in a list and wake the thread only
-// when it sleeps.
 class Client::Impl {
  public:
-  explicit Impl(ClientOptions options)
-      : options_(std::move(options)), fan_out_(options_, &queue_), thread_([this] { Run(); }) {}
-  ~Impl();
+  explicit Impl(ClientOptions options) : options_(std::move(options)) {}
 
+  absl::Status StartThreads();
   absl::Status WaitUntilConnected();
   absl::StatusOr<std::shared_ptr<Lookup>> NewLookup(size_t layers, const LookupOptions& options);
   absl::Status SetLayer(LookupLayer& layer, uint32_t id, size_t rows, std::span<uint8_t> out) const;
@@ -30,130 +25,26 @@ class Client::Impl {
 
   const TableInfo& table() const { return *table_; }
   const std::optional<TokenMap>& token_map() const { return token_map_; }
-  Connection connection() const { return fan_out_.connection(); }
+  const RowHasher& hasher() const { return io_threads_[0]->fan_out().hasher(); }
+  std::vector<RowRange> MissingRanges() const;
 
  private:
-  struct Command {
-    std::shared_ptr<Lookup> lookup;
-    bool cancel = false;
-  };
-
-  void Post(Command command);
-  void Run();
-  bool RunCommands();
-  void WaitForWork();
   absl::Status CheckConnection(const Connection& connection) const;
   absl::Status LoadTokenMap(const Connection& connection);
 
   const ClientOptions options_;
   std::optional<TableInfo> table_;     // const once connected
   std::optional<TokenMap> token_map_;  // const once connected
-
-  grpc::CompletionQueue queue_;
-  FanOut fan_out_;
-
-  Mutex mutex_;
-  std::vector<Command> commands_ ABSL_GUARDED_BY(mutex_);
-  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
-  // True while the I/O thread blocks and nobody has set the alarm. Who turns it to false owes (or
-  // knows of) exactly one wake-up.
-  bool asleep_ ABSL_GUARDED_BY(mutex_) = false;
-  grpc::Alarm alarm_;
-  bool alarm_set_ ABSL_GUARDED_BY(mutex_) = false;
-
-  std::thread thread_;  // last: it uses all of the above
+  std::atomic<size_t> next_thread_{0};
+  std::vector<std::unique_ptr<IoThread>> io_threads_;
 };
 
-void Client::Impl::Post(Command command) {
-  MutexLock lock(&mutex_);
-  commands_.push_back(std::move(command));
-  if (asleep_ && !alarm_set_) {
-    alarm_set_ = true;
-    alarm_.Set(&queue_, gpr_now(GPR_CLOCK_MONOTONIC), nullptr);
+absl::Status Client::Impl::StartThreads() {
+  for (uint32_t i = 0; i < options_.io_threads; ++i) {
+    ASSIGN_OR_RETURN(io_threads_.emplace_back(),
+                     IoThread::Start(options_, absl::StrCat("engram-io-", i)));
   }
-}
-
-bool Client::Impl::RunCommands() {
-  std::vector<Command> commands;
-  {
-    MutexLock lock(&mutex_);
-    commands.swap(commands_);
-  }
-  for (Command& command : commands) {
-    if (command.cancel) {
-      fan_out_.Cancel(*command.lookup, absl::CancelledError("the ticket was dropped"));
-    } else {
-      fan_out_.Start(std::move(command.lookup));
-    }
-  }
-  return !commands.empty();
-}
-
-// Takes one event off the queue, polling for `spin` before it blocks.
-void Client::Impl::WaitForWork() {
-  void* tag = nullptr;
-  bool ok = false;
-  const auto poll = [&](gpr_timespec deadline) {
-    if (queue_.AsyncNext(&tag, &ok, deadline) != grpc::CompletionQueue::GOT_EVENT) return false;
-    if (tag == nullptr) {
-      MutexLock lock(&mutex_);
-      alarm_set_ = false;
-    } else {
-      static_cast<Completion*>(tag)->Run(ok);
-    }
-    return true;
-  };
-  if (poll(gpr_time_0(GPR_CLOCK_MONOTONIC))) return;
-  if (options_.spin > absl::ZeroDuration()) {
-    const absl::Time until = std::min(absl::Now() + options_.spin, fan_out_.NextTick());
-    while (absl::Now() < until) {
-      if (RunCommands() || poll(gpr_time_0(GPR_CLOCK_MONOTONIC))) return;
-    }
-  }
-  {
-    MutexLock lock(&mutex_);
-    if (!commands_.empty()) return;
-    asleep_ = true;
-  }
-  const absl::Duration left = std::min(fan_out_.NextTick() - absl::Now(), absl::Seconds(1));
-  poll(gpr_time_add(
-      gpr_now(GPR_CLOCK_MONOTONIC),
-      gpr_time_from_micros(std::max<int64_t>(0, absl::ToInt64Microseconds(left)), GPR_TIMESPAN)));
-  MutexLock lock(&mutex_);
-  asleep_ = false;
-}
-
-void Client::Impl::Run() {
-  pthread_setname_np(pthread_self(), "engram-io");
-  bool closing = false;
-  while (!closing) {
-    RunCommands();
-    fan_out_.Tick(absl::Now());
-    WaitForWork();
-    MutexLock lock(&mutex_);
-    closing = closing_;
-  }
-  RunCommands();
-  fan_out_.Shutdown();
-  while (!fan_out_.idle()) WaitForWork();
-  alarm_.Cancel();
-  queue_.Shutdown();
-  void* tag = nullptr;
-  bool ok = false;
-  while (queue_.Next(&tag, &ok)) {
-  }
-}
-
-Client::Impl::~Impl() {
-  {
-    MutexLock lock(&mutex_);
-    closing_ = true;
-    if (asleep_ && !alarm_set_) {
-      alarm_set_ = true;
-      alarm_.Set(&queue_, gpr_now(GPR_CLOCK_MONOTONIC), nullptr);
-    }
-  }
-  thread_.join();
+  return absl::OkStatus();
 }
 
 absl::Status Client::Impl::CheckConnection(const Connection& connection) const {
@@ -188,8 +79,8 @@ absl::Status Client::Impl::LoadTokenMap(const Connection& connection) {
       token_map_ = *std::move(map);
       ASSIGN_OR_RETURN(const uint32_t pad,
                        token_map_->Compress(table_->geometry.params().pad_token));
-      ASSIGN_OR_RETURN(RowHasher hasher, RowHasher::Create(table_->geometry, pad));
-      fan_out_.set_hasher(std::move(hasher));
+      ASSIGN_OR_RETURN(const RowHasher hasher, RowHasher::Create(table_->geometry, pad));
+      for (auto& thread : io_threads_) thread->fan_out().set_hasher(hasher);
       return absl::OkStatus();
     }
     last = map.ok() ? absl::DataLossError(absl::StrCat(address,
@@ -201,14 +92,36 @@ absl::Status Client::Impl::LoadTokenMap(const Connection& connection) {
 }
 
 absl::Status Client::Impl::WaitUntilConnected() {
-  const Connection connection = fan_out_.WaitForConnection(
-      absl::Now() + options_.connect_timeout, [this](const Connection& c) {
-        // A server of another table is no matter of waiting; one that is not there may come.
-        return !c.conflict.ok() || (c.all_tried && !absl::IsUnavailable(CheckConnection(c)));
-      });
-  RETURN_IF_ERROR(CheckConnection(connection));
-  table_ = connection.table;
-  return LoadTokenMap(connection);
+  const absl::Time deadline = absl::Now() + options_.connect_timeout;
+  for (auto& thread : io_threads_) {
+    const Connection connection =
+        thread->fan_out().WaitForConnection(deadline, [this](const Connection& c) {
+          // A server of another table is no matter of waiting; one that is not there may come.
+          return !c.conflict.ok() || (c.all_tried && !absl::IsUnavailable(CheckConnection(c)));
+        });
+    RETURN_IF_ERROR(CheckConnection(connection));
+    if (!table_.has_value()) {
+      table_ = connection.table;
+    } else if (table_->digest != connection.table->digest) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          connection.table->source, " serves the table of digest ", ToHex(connection.table->digest),
+          ", but ", table_->source, " serves that of ", ToHex(table_->digest)));
+    }
+  }
+  return LoadTokenMap(io_threads_[0]->fan_out().connection());
+}
+
+// What any of the threads misses.
+std::vector<RowRange> Client::Impl::MissingRanges() const {
+  std::vector<RowRange> missing;
+  for (const auto& thread : io_threads_) {
+    for (const RowRange& range : thread->fan_out().connection().missing) {
+      if (std::find(missing.begin(), missing.end(), range) == missing.end()) {
+        missing.push_back(range);
+      }
+    }
+  }
+  return missing;
 }
 
 absl::StatusOr<std::shared_ptr<Lookup>> Client::Impl::NewLookup(size_t layers,
@@ -221,6 +134,7 @@ absl::StatusOr<std::shared_ptr<Lookup>> Client::Impl::NewLookup(size_t layers,
   lookup->timeout = options.timeout;
   lookup->deadline = absl::Now() + options.timeout;
   lookup->priority = options.priority;
+  lookup->on_done = options.on_done;
   lookup->spin = options_.spin;
   return lookup;
 }
@@ -248,11 +162,10 @@ absl::Status Client::Impl::Submit(const std::shared_ptr<Lookup>& lookup) {
       }
     }
   }
-  const std::weak_ptr<Lookup> weak = lookup;
-  lookup->cancel = [this, weak] {
-    if (auto strong = weak.lock()) Post({std::move(strong), true});
-  };
-  Post({lookup, false});
+  const size_t turn = next_thread_.fetch_add(1, std::memory_order_relaxed);
+  IoThread& thread = *io_threads_[turn % io_threads_.size()];
+  lookup->owner = &thread;
+  thread.Submit(lookup);
   return absl::OkStatus();
 }
 
@@ -278,9 +191,9 @@ Ticket& Ticket::operator=(Ticket&& other) noexcept {
 }
 
 Ticket::~Ticket() {
-  if (lookup_ == nullptr || lookup_->AllDone()) return;
-  lookup_->cancel();
-  lookup_->WaitAll(absl::InfiniteFuture()).IgnoreError();
+  if (lookup_ == nullptr || lookup_->over()) return;
+  if (!lookup_->AllDone()) lookup_->owner->Cancel(lookup_);
+  lookup_->WaitUntilOver();
 }
 
 absl::Status Ticket::Wait(uint32_t layer, absl::Time deadline) {
@@ -301,6 +214,7 @@ Client::~Client() = default;
 absl::StatusOr<std::unique_ptr<Client>> Client::Connect(ClientOptions options) {
   RETURN_IF_ERROR(options.Validate());
   auto impl = std::make_unique<Impl>(std::move(options));
+  RETURN_IF_ERROR(impl->StartThreads());
   RETURN_IF_ERROR(impl->WaitUntilConnected());
   return std::unique_ptr<Client>(new Client(std::move(impl)));
 }
@@ -314,7 +228,7 @@ const TokenMap* Client::token_map() const {
   return impl_->token_map().has_value() ? &*impl_->token_map() : nullptr;
 }
 
-std::vector<RowRange> Client::MissingRanges() const { return impl_->connection().missing; }
+std::vector<RowRange> Client::MissingRanges() const { return impl_->MissingRanges(); }
 
 absl::StatusOr<Ticket> Client::SubmitRows(const std::vector<RowsLookup>& layers,
                                           const LookupOptions& options) {
@@ -364,7 +278,7 @@ absl::StatusOr<Ticket> Client::SubmitTokens(std::span<const uint32_t> tokens,
     ++layer;
   }
   RETURN_IF_ERROR(impl_->Submit(lookup));
-  RowHasher::Advance(lookup->compressed, dead, state);
+  impl_->hasher().Advance(lookup->compressed, dead, state);
   return Ticket(std::move(lookup));
 }
 

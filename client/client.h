@@ -8,12 +8,13 @@
 //   ... compute layer 0 ...
 //   RETURN_IF_ERROR(ticket.Wait(1));                  // rows_1 is in place
 //
-// The library starts one I/O thread ("engram-io") per client beside the threads gRPC starts. It
-// changes nothing process-wide: no signal handlers, no malloc settings.
+// The library starts ClientOptions::io_threads threads ("engram-io-0", ...) per client beside those
+// that gRPC starts. It changes nothing process-wide: no signal handlers, no malloc settings.
 #ifndef ENGRAM_CLIENT_CLIENT_H_
 #define ENGRAM_CLIENT_CLIENT_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -53,6 +54,12 @@ struct LookupOptions {
   // Counted from the submit; then every layer that is not in place fails with DeadlineExceeded.
   absl::Duration timeout = absl::Seconds(10);
   LookupPriority priority = LookupPriority::kDecode;
+  // Called once on the I/O thread when every layer is in place or has failed, with the first
+  // failure in the order of layers; Wait then returns at once. It may come before the submit has
+  // returned, and has returned when the ticket is gone. It may submit other lookups and drop this
+  // one's ticket; it must not block, nor drop a ticket whose lookup is not done. Null: nobody is
+  // called.
+  std::function<void(const absl::Status&)> on_done = nullptr;
 };
 
 class Lookup;
@@ -96,12 +103,16 @@ struct ServerStatus {
   absl::Status status;  // of asking it; the fields below hold only when OK
   std::string version;
   std::string model;
-  std::string state;  // "LOADING", "SERVING", "DRAINING"
-  Sha256 digest{};    // of its active generation
-  std::string shard;  // "I/N"
+  std::string state;    // "LOADING", "SERVING", "DRAINING", "FAILED"
+  std::string failure;  // why it has failed
+  Sha256 digest{};      // of its active generation
+  std::string shard;    // "I/N"
   std::vector<RowRange> ranges;
   uint64_t rows = 0;
   uint64_t bytes = 0;
+  // Passes of verification over its rows since its start, and rows of the pass under way.
+  uint64_t verified_passes = 0;
+  uint64_t verified_rows = 0;
 };
 
 // Asks every server at once, each within `timeout`; results in the order of `addresses`.

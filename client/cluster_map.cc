@@ -42,6 +42,13 @@ LayerSegments::LayerSegments(std::vector<Segment> segments) : segments_(std::mov
   }
 }
 
+size_t LayerSegments::Search(uint64_t row) const {
+  const auto after = std::upper_bound(
+      segments_.begin(), segments_.end(), row,
+      [](uint64_t value, const Segment& segment) { return value < segment.begin; });
+  return static_cast<size_t>(after - segments_.begin()) - 1;
+}
+
 ClusterMap::ClusterMap(const Geometry& geometry, const std::vector<std::vector<RowRange>>& held) {
   for (const LayerGeometry& layer : geometry.layers()) {
     layer_ids_.push_back(layer.layer_id);

@@ -25,17 +25,23 @@ class LayerSegments {
 
   const std::vector<Segment>& all() const { return segments_; }
 
-  // The index of the segment that holds `row`, which must be below the layer's rows. Equal ranges
-  // are found by one multiplication, others by a few steps from there.
+  // The index of the segment that holds `row`, which must be below the layer's rows. Ranges of
+  // nearly one size are found by one multiplication, others by halving from there.
   size_t Find(uint64_t row) const {
     __extension__ typedef unsigned __int128 uint128;
-    size_t guess = static_cast<size_t>((static_cast<uint128>(row) * scale_) >> 64);
-    while (row < segments_[guess].begin) --guess;
-    while (row >= segments_[guess].end) ++guess;
-    return guess;
+    const size_t guess = static_cast<size_t>((static_cast<uint128>(row) * scale_) >> 64);
+    const auto holds = [&](size_t i) {
+      return segments_[i].begin <= row && row < segments_[i].end;
+    };
+    if (holds(guess)) return guess;
+    if (guess > 0 && holds(guess - 1)) return guess - 1;
+    if (guess + 1 < segments_.size() && holds(guess + 1)) return guess + 1;
+    return Search(row);
   }
 
  private:
+  size_t Search(uint64_t row) const;
+
   std::vector<Segment> segments_;
   uint64_t scale_ = 0;  // floor(2^64 * segments / rows)
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -13,37 +14,53 @@ namespace {
 // Layers of so many rows have ids that do not fit into 32 bits beside "no row".
 constexpr uint64_t kWideRows = UINT32_MAX;
 
-// A whole request message in one slice: header, then the ids.
-template <typename Id>
-grpc::ByteBuffer EncodeRequest(const uint8_t* header, size_t header_bytes,
-                               const std::vector<uint64_t>& rows) {
-  grpc::Slice slice(header_bytes + rows.size() * sizeof(Id));
-  auto* out = const_cast<uint8_t*>(slice.begin());  // Ours alone until it is sent.
-  std::memcpy(out, header, header_bytes);
-  out += header_bytes;
-  for (const uint64_t row : rows) {
-    const Id id = static_cast<Id>(row);
+template <typename Wire, typename Row>
+void EncodeIds(const Row* rows, size_t count, uint8_t* out) {
+  for (size_t i = 0; i < count; ++i, out += sizeof(Wire)) {
+    const Wire id = static_cast<Wire>(rows[i]);
     std::memcpy(out, &id, sizeof(id));
-    out += sizeof(id);
   }
-  return grpc::ByteBuffer(&slice, 1);
+}
+
+// Whether every id is a row of the layer: then the order of the ids is that of the rows to fetch.
+bool AllAreRows(std::span<const int64_t> ids, uint64_t layer_rows) {
+  uint64_t beyond = 0;
+  for (const int64_t id : ids) beyond |= static_cast<uint64_t>(id) >= layer_rows ? 1 : 0;
+  return beyond == 0;
+}
+
+WirePriority ToWire(LookupPriority priority) {
+  return priority == LookupPriority::kDecode ? WirePriority::kDecode : WirePriority::kPrefill;
 }
 
 }  // namespace
 
-FanOut::FanOut(const ClientOptions& options, grpc::CompletionQueue* queue) : options_(options) {
-  servers_.resize(options.servers.size());
-  for (size_t i = 0; i < servers_.size(); ++i) {
-    servers_[i].link =
-        std::make_unique<ServerLink>(i, options.servers[i], options.expect_digest, queue, this);
+FanOut::Request::Request(std::shared_ptr<Lookup> its_lookup, LookupLayer& its_layer, size_t from,
+                         size_t to, size_t row_bytes)
+    : lookup(std::move(its_lookup)),
+      layer(its_layer),
+      begin(from),
+      end(to),
+      scatter(layer.plan == nullptr ? nullptr : layer.plan->positions.data() + from, to - from,
+              row_bytes,
+              layer.plan == nullptr ? layer.out.data() + from * row_bytes : layer.out.data()) {}
+
+FanOut::FanOut(const ClientOptions& options, const ServerLink::Shared& shared)
+    : options_(options), servers_(options.servers.size()), lanes_(servers_.size() * kLanes) {
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    const bool urgent = i % kLanes == static_cast<size_t>(LookupPriority::kDecode);
+    lanes_[i].link = std::make_unique<ServerLink>(i, options.servers[i / kLanes], urgent,
+                                                  options.expect_digest, shared, this);
   }
 }
 
 // ---------------------------------------------------------------- lookups
 
 void FanOut::Start(std::shared_ptr<Lookup> lookup) {
+  lookup->active_index = active_.size();
   active_.push_back(lookup);
   next_deadline_ = std::min(next_deadline_, lookup->deadline);
+  next_tick_ = std::min(next_tick_, next_deadline_);
   for (LookupLayer& layer : lookup->layers()) {
     if (shutdown_) {
       FailLayer(*lookup, layer, absl::CancelledError("the client is closing"));
@@ -51,29 +68,24 @@ void FanOut::Start(std::shared_ptr<Lookup> lookup) {
       StartLayer(lookup, layer);
     }
   }
-  DropFinished();
+  CallBack();
 }
 
 void FanOut::StartLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer) {
-  const uint64_t layer_rows = table_->geometry.layers()[layer.index].rows;
-  const LayerSegments& segments = map_->layer(layer.index);
   Hash(*lookup, layer);
-  absl::Status status = PlanShards(layer.ids, layer_rows, segments, plan_);
-  if (!status.ok()) {
-    return FailLayer(
-        *lookup, layer,
-        absl::Status(status.code(), absl::StrCat("layer ", layer.layer, ": ", status.message())));
-  }
-  const size_t row_bytes = table_->layout.row_bytes();
-  for (const uint32_t position : plan_.none) {
-    std::memset(layer.out.data() + position * row_bytes, 0, row_bytes);
-  }
-  for (size_t group = 0; group < segments.all().size() && status.ok(); ++group) {
-    status = SendGroup(lookup, layer, segments.all()[group], plan_.group_begin[group],
-                       plan_.group_begin[group + 1]);
+  absl::Status status = Plan(layer);
+  if (!status.ok()) return FailLayer(*lookup, layer, status);
+  const std::vector<Segment>& segments = map_->layer(layer.index).all();
+  if (layer.plan == nullptr) {
+    status = SendGroup(lookup, layer, segments[0], 0, layer.ids.size());
+  } else {
+    for (size_t group = 0; group < segments.size() && status.ok(); ++group) {
+      status = SendGroup(lookup, layer, segments[group], layer.plan->group_begin[group],
+                         layer.plan->group_begin[group + 1]);
+    }
   }
   if (!status.ok()) return FailLayer(*lookup, layer, status);
-  if (layer.requests_left == 0) lookup->Finish(layer, absl::OkStatus());
+  if (layer.requests == 0) FinishLayer(*lookup, layer, absl::OkStatus());
 }
 
 void FanOut::Hash(const Lookup& lookup, LookupLayer& layer) const {
@@ -90,181 +102,250 @@ void FanOut::Hash(const Lookup& lookup, LookupLayer& layer) const {
   layer.ids = layer.hashed_ids;
 }
 
-absl::StatusOr<size_t> FanOut::PickServer(const LookupLayer& layer, const Segment& segment) const {
-  std::optional<size_t> best;
-  std::string holders;
+// Says which rows go where, unless all go to one segment as they stand, and fills the places that
+// ask for no row.
+absl::Status FanOut::Plan(LookupLayer& layer) {
+  const uint64_t layer_rows = table_->geometry.layers()[layer.index].rows;
+  const LayerSegments& segments = map_->layer(layer.index);
+  if (segments.all().size() == 1 && AllAreRows(layer.ids, layer_rows)) return absl::OkStatus();
+  if (spare_plans_.empty()) spare_plans_.push_back(std::make_unique<ShardPlan>());
+  layer.plan = std::move(spare_plans_.back());
+  spare_plans_.pop_back();
+  const absl::Status status = PlanShards(layer.ids, layer_rows, segments, *layer.plan);
+  if (!status.ok()) {
+    return absl::Status(status.code(), absl::StrCat("layer ", layer.layer, ": ", status.message()));
+  }
+  const size_t row_bytes = table_->layout.row_bytes();
+  for (const uint32_t position : layer.plan->none) {
+    std::memset(layer.out.data() + position * row_bytes, 0, row_bytes);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<size_t> FanOut::PickServer(LookupPriority priority, uint32_t layer,
+                                          const Segment& segment) const {
+  const Lane* best = nullptr;
+  size_t server = 0;
   for (const size_t candidate : segment.servers) {
-    const Server& server = servers_[candidate];
-    absl::StrAppend(&holders, holders.empty() ? "" : "; ", server.link->status().message());
-    if (!server.link->usable()) continue;
-    if (!best.has_value() || server.bytes_in_flight < servers_[*best].bytes_in_flight) {
-      best = candidate;
+    const Lane& lane = LaneTo(candidate, priority);
+    if (!lane.link->usable()) continue;
+    if (best == nullptr || lane.bytes_in_flight < best->bytes_in_flight) {
+      best = &lane;
+      server = candidate;
     }
   }
-  if (best.has_value()) return *best;
-  return absl::UnavailableError(absl::StrCat(
-      "no server is up that holds ", ToString(RowRange{layer.layer, segment.begin, segment.end}),
-      holders.empty() ? "" : ": ", holders));
+  if (best != nullptr) return server;
+  std::string message = absl::StrCat("no server is up that holds ",
+                                     ToString(RowRange{layer, segment.begin, segment.end}));
+  const char* separator = ": ";
+  for (const size_t holder : segment.servers) {
+    absl::StrAppend(&message, separator, LaneTo(holder, priority).link->status().message());
+    separator = "; ";
+  }
+  return absl::UnavailableError(message);
 }
 
 // Rows [begin, end) of the plan, all held by the segment's servers, as requests to one of them.
 absl::Status FanOut::SendGroup(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer,
                                const Segment& segment, size_t begin, size_t end) {
   if (begin == end) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const size_t index, PickServer(layer, segment));
-  Server& server = servers_[index];
-  const size_t step = std::min<uint64_t>(options_.rows_per_request, server.max_rows);
-  const int priority = lookup->priority == LookupPriority::kDecode ? 0 : 1;
+  ASSIGN_OR_RETURN(const size_t server, PickServer(lookup->priority, layer.layer, segment));
+  Lane& lane = LaneTo(server, lookup->priority);
+  const size_t step = std::min<uint64_t>(options_.rows_per_request, servers_[server].max_rows);
   for (; begin < end; begin += std::min(step, end - begin)) {
-    const auto from = static_cast<ptrdiff_t>(begin);
-    const auto to = static_cast<ptrdiff_t>(std::min(begin + step, end));
-    server.waiting[priority].push_back(
-        {lookup, &layer, std::vector<uint64_t>(plan_.rows.begin() + from, plan_.rows.begin() + to),
-         RowScatter(
-             std::vector<uint32_t>(plan_.positions.begin() + from, plan_.positions.begin() + to),
-             table_->layout.row_bytes(), layer.out.data())});
-    ++layer.requests_left;
+    lane.waiting.push_back(std::make_unique<Request>(
+        lookup, layer, begin, std::min(begin + step, end), table_->layout.row_bytes()));
+    ++layer.requests;
   }
-  SendWaiting(server);
+  SendWaiting(lane);
   return absl::OkStatus();
 }
 
-// Decode before prefill, as far as the credit goes; one request is always let through.
-void FanOut::SendWaiting(Server& server) {
-  for (std::deque<Request>& waiting : server.waiting) {
-    while (!waiting.empty()) {
-      if (waiting.front().layer->done.load(std::memory_order_relaxed)) {
-        waiting.pop_front();
-        continue;
-      }
-      const uint64_t bytes = waiting.front().scatter.bytes_left();
-      if (server.bytes_in_flight != 0 && server.bytes_in_flight + bytes > options_.credit_bytes) {
-        return;
-      }
-      Request request = std::move(waiting.front());
-      waiting.pop_front();
-      SendRequest(server, std::move(request));
+// As far as the credit goes; one request is always let through.
+void FanOut::SendWaiting(Lane& lane) {
+  while (!lane.waiting.empty()) {
+    const Request& next = *lane.waiting.front();
+    const bool over = next.layer.done.load(std::memory_order_relaxed);
+    if (!over && lane.bytes_in_flight != 0 &&
+        lane.bytes_in_flight + next.scatter.bytes_left() > options_.credit_bytes) {
+      return;
+    }
+    std::unique_ptr<Request> request = std::move(lane.waiting.front());
+    lane.waiting.pop_front();
+    if (over) {
+      EndRequest(*request);
+    } else {
+      SendRequest(lane, std::move(request));
     }
   }
 }
 
-void FanOut::SendRequest(Server& server, Request request) {
+void FanOut::SendRequest(Lane& lane, std::unique_ptr<Request> request) {
   const uint64_t id = next_request_id_++;
-  const bool wide = table_->geometry.layers()[request.layer->index].rows >= kWideRows;
+  const LookupLayer& layer = request->layer;
+  const bool wide = table_->geometry.layers()[layer.index].rows >= kWideRows;
   const int64_t budget_us =
-      std::max<int64_t>(1, absl::ToInt64Microseconds(request.lookup->deadline - absl::Now()));
+      std::max<int64_t>(1, absl::ToInt64Microseconds(request->lookup->deadline - absl::Now()));
+  const size_t count = request->end - request->begin;
   uint8_t header[kMaxRequestHeader];
-  const size_t header_bytes = EncodeRequestHeader(
-      id, table_->digest, request.layer->layer,
-      request.lookup->priority == LookupPriority::kDecode ? WirePriority::kDecode
-                                                          : WirePriority::kPrefill,
-      static_cast<uint64_t>(budget_us), 0, request.rows.size(), wide, header);
-  server.link->Send(wide ? EncodeRequest<uint64_t>(header, header_bytes, request.rows)
-                         : EncodeRequest<uint32_t>(header, header_bytes, request.rows));
-  request.rows = {};
-  server.bytes_in_flight += request.scatter.bytes_left();
-  server.in_flight.emplace(id, std::move(request));
+  const size_t header_bytes =
+      EncodeRequestHeader(id, table_->digest, layer.layer, ToWire(request->lookup->priority),
+                          static_cast<uint64_t>(budget_us), 0, count, wide, header);
+  const size_t id_bytes = count * (wide ? sizeof(uint64_t) : sizeof(uint32_t));
+  uint8_t* const message = AddMessage(lane, header_bytes + id_bytes).data();
+  std::memcpy(message, header, header_bytes);
+  const auto encode = [&](const auto* rows) {
+    (wide ? EncodeIds<uint64_t, std::decay_t<decltype(*rows)>>
+          : EncodeIds<uint32_t, std::decay_t<decltype(*rows)>>)(rows + request->begin, count,
+                                                                message + header_bytes);
+  };
+  layer.plan == nullptr ? encode(layer.ids.data()) : encode(layer.plan->rows.data());
+  lane.bytes_in_flight += request->scatter.bytes_left();
+  lane.in_flight.emplace(id, std::move(request));
 }
 
-absl::Status FanOut::OnResponse(size_t index, const StreamResponse& response,
-                                const grpc::ByteBuffer& message) {
-  if (response.kind != ResponseKind::kAnswer) return absl::OkStatus();  // A notice we do not know.
-  Server& server = servers_[index];
-  const auto it = server.in_flight.find(response.request_id);
-  if (it == server.in_flight.end()) {
-    return absl::InternalError(absl::StrCat("answer to unknown request ", response.request_id));
+void FanOut::SendCancel(Lane& lane, uint64_t request_id) {
+  const std::string cancel = EncodeCancel(request_id);
+  std::memcpy(AddMessage(lane, cancel.size()).data(), cancel.data(), cancel.size());
+}
+
+std::span<uint8_t> FanOut::AddMessage(Lane& lane, size_t bytes) {
+  if (!std::exchange(lane.unsent, true)) unsent_.push_back(&lane);
+  return lane.link->AddMessage(bytes);
+}
+
+void FanOut::Flush() {
+  while (!unsent_.empty()) {
+    Lane& lane = *unsent_.back();
+    unsent_.pop_back();
+    lane.unsent = false;
+    lane.link->Flush();
   }
-  Request& request = it->second;
-  const uint64_t bytes_before = request.scatter.bytes_left();
-  if (response.code != 0) {
-    FailLayer(*request.lookup, *request.layer,
-              absl::Status(static_cast<absl::StatusCode>(response.code),
-                           absl::StrCat("layer ", request.layer->layer, ": server ",
-                                        server.link->address(), ": ", response.message)));
-  } else if (!request.layer->done.load(std::memory_order_relaxed)) {
-    RETURN_IF_ERROR(ScatterPiece(request, response, message));
-    server.bytes_in_flight -= bytes_before - request.scatter.bytes_left();
+}
+
+// ---------------------------------------------------------------- answers
+
+absl::Status FanOut::OnAnswer(size_t link, const StreamResponse& header) {
+  Lane& lane = lanes_[link];
+  lane.receiving = header.request_id;
+  lane.receiving_last = header.last;
+  if (header.kind != ResponseKind::kAnswer) return absl::OkStatus();  // A notice we do not know.
+  const auto it = lane.in_flight.find(header.request_id);
+  if (it == lane.in_flight.end()) {
+    return absl::InternalError(absl::StrCat("answer to unknown request ", header.request_id));
   }
-  if (response.last) {
-    server.bytes_in_flight -= request.scatter.bytes_left();
-    FinishRequest(request);
-    server.in_flight.erase(it);
-    DropFinished();
-    SendWaiting(server);
-  }
+  Request& request = *it->second;
+  if (header.code == 0) return CheckPiece(request, header);
+  FailLayer(*request.lookup, request.layer,
+            absl::Status(static_cast<absl::StatusCode>(header.code),
+                         absl::StrCat("layer ", request.layer.layer, ": server ",
+                                      lane.link->address(), ": ", header.message)));
   return absl::OkStatus();
 }
 
-absl::Status FanOut::ScatterPiece(Request& request, const StreamResponse& response,
-                                  const grpc::ByteBuffer& message) const {
-  if (response.piece != request.next_piece || !response.failures.empty() ||
-      response.rows_bytes % table_->layout.row_bytes() != 0) {
-    return absl::InternalError(absl::StrCat("piece ", response.piece, " of ", response.rows_bytes,
+absl::Status FanOut::CheckPiece(Request& request, const StreamResponse& header) const {
+  const uint64_t left = request.scatter.bytes_left();
+  if (header.piece != request.next_piece || !header.failures.empty() ||
+      header.rows_bytes % table_->layout.row_bytes() != 0) {
+    return absl::InternalError(absl::StrCat("piece ", header.piece, " of ", header.rows_bytes,
                                             " bytes, expected piece ", request.next_piece));
   }
-  ++request.next_piece;
-  std::vector<grpc::Slice> slices;
-  if (!message.Dump(&slices).ok()) return absl::InternalError("unreadable message");
-  uint64_t skip = response.rows_offset;
-  uint64_t left = response.rows_bytes;
-  for (const grpc::Slice& slice : slices) {
-    const uint64_t skipped = std::min<uint64_t>(skip, slice.size());
-    const uint64_t take = std::min<uint64_t>(left, slice.size() - skipped);
-    if (!request.scatter.Append(slice.begin() + skipped, take)) {
-      return absl::InternalError("more rows than were asked for");
-    }
-    skip -= skipped;
-    left -= take;
-  }
-  if (response.last && request.scatter.bytes_left() != 0) {
+  if (header.rows_bytes > left) return absl::InternalError("more rows than were asked for");
+  if (header.last && header.rows_bytes != left) {
     return absl::InternalError(
-        absl::StrCat("the last piece leaves ", request.scatter.bytes_left(), " bytes missing"));
+        absl::StrCat("the last piece leaves ", left - header.rows_bytes, " bytes missing"));
   }
+  ++request.next_piece;
   return absl::OkStatus();
 }
 
-void FanOut::FinishRequest(Request& request) {
-  if (--request.layer->requests_left == 0) request.lookup->Finish(*request.layer, absl::OkStatus());
+absl::Status FanOut::OnRows(size_t link, std::span<const uint8_t> bytes) {
+  Lane& lane = lanes_[link];
+  const auto it = lane.in_flight.find(lane.receiving);
+  if (it == lane.in_flight.end()) return absl::InternalError("rows without a request");
+  Request& request = *it->second;
+  // Of a layer that has been ended, the buffer is the caller's again.
+  const bool wanted = !request.layer.done.load(std::memory_order_relaxed);
+  const bool fits = wanted ? request.scatter.Append(bytes.data(), bytes.size())
+                           : request.scatter.Skip(bytes.size());
+  if (!fits) return absl::InternalError("more rows than were asked for");
+  lane.bytes_in_flight -= bytes.size();
+  return absl::OkStatus();
+}
+
+absl::Status FanOut::OnAnswerEnd(size_t link) {
+  Lane& lane = lanes_[link];
+  const auto it = lane.in_flight.find(lane.receiving);
+  if (lane.receiving_last && it != lane.in_flight.end()) {
+    const std::unique_ptr<Request> over = std::move(it->second);
+    lane.in_flight.erase(it);
+    lane.bytes_in_flight -= over->scatter.bytes_left();
+    EndRequest(*over);
+    SendWaiting(lane);
+  }
+  CallBack();
+  return absl::OkStatus();
+}
+
+void FanOut::EndRequest(const Request& request) {
+  LookupLayer& layer = request.layer;
+  if (--layer.requests != 0) return;
+  if (layer.plan != nullptr) spare_plans_.push_back(std::move(layer.plan));
+  if (!layer.done.load(std::memory_order_relaxed)) {
+    FinishLayer(*request.lookup, layer, absl::OkStatus());
+  }
+}
+
+void FanOut::FinishLayer(Lookup& lookup, LookupLayer& layer, const absl::Status& status) {
+  if (!lookup.Finish(layer, status)) return;
+  const size_t index = lookup.active_index;
+  ended_.push_back(std::move(active_[index]));
+  if (index + 1 != active_.size()) {
+    active_[index] = std::move(active_.back());
+    active_[index]->active_index = index;
+  }
+  active_.pop_back();
 }
 
 // Ends a layer at once. Its requests that wait are skipped when their turn comes; those in flight
 // are cancelled, and what still comes of them is dropped.
 void FanOut::FailLayer(Lookup& lookup, LookupLayer& layer, const absl::Status& why) {
   if (layer.done.load(std::memory_order_relaxed)) return;
-  lookup.Finish(layer, why);
-  for (Server& server : servers_) {
-    if (!server.link->usable()) continue;
-    for (const auto& [id, request] : server.in_flight) {
-      if (request.layer != &layer) continue;
-      grpc::Slice slice(EncodeCancel(id));
-      server.link->Send(grpc::ByteBuffer(&slice, 1));
+  FinishLayer(lookup, layer, why);
+  for (Lane& lane : lanes_) {
+    if (!lane.link->usable()) continue;
+    for (const auto& [id, request] : lane.in_flight) {
+      if (&request->layer != &layer) continue;
+      SendCancel(lane, id);
     }
   }
 }
 
 void FanOut::Cancel(Lookup& lookup, const absl::Status& why) {
   for (LookupLayer& layer : lookup.layers()) FailLayer(lookup, layer, why);
-  DropFinished();
+  CallBack();
 }
 
-void FanOut::DropFinished() {
-  std::erase_if(active_, [](const auto& lookup) { return lookup->AllDone(); });
+void FanOut::CallBack() {
+  while (!ended_.empty()) {
+    const std::shared_ptr<Lookup> lookup = std::move(ended_.back());
+    ended_.pop_back();
+    lookup->CallBack();
+  }
 }
 
 // ---------------------------------------------------------------- time
 
 void FanOut::Tick(absl::Time now) {
-  bool ticked = false;
-  for (Server& server : servers_) {
-    if (server.link->next_tick() <= now) {
-      server.link->Tick(now);
-      ticked = true;
-    }
-  }
-  if (ticked) PublishConnection();
-  if (now < next_deadline_) return;
+  for (Lane& lane : lanes_) lane.link->Tick(now);
+  if (now >= next_deadline_) EndOverdue(now);
+  next_tick_ = next_deadline_;
+  for (const Lane& lane : lanes_) next_tick_ = std::min(next_tick_, lane.link->next_tick());
+}
+
+void FanOut::EndOverdue(absl::Time now) {
   next_deadline_ = absl::InfiniteFuture();
-  for (const std::shared_ptr<Lookup>& lookup : active_) {
+  for (const std::shared_ptr<Lookup>& lookup : std::vector(active_)) {
     if (lookup->deadline > now) {
       next_deadline_ = std::min(next_deadline_, lookup->deadline);
       continue;
@@ -276,33 +357,21 @@ void FanOut::Tick(absl::Time now) {
                                                          absl::FormatDuration(lookup->timeout))));
     }
   }
-  DropFinished();
-}
-
-absl::Time FanOut::NextTick() const {
-  absl::Time next = next_deadline_;
-  for (const Server& server : servers_) next = std::min(next, server.link->next_tick());
-  return next;
+  CallBack();
 }
 
 void FanOut::Shutdown() {
   shutdown_ = true;
-  const std::vector<std::shared_ptr<Lookup>> active = active_;
-  for (const auto& lookup : active) {
+  for (const std::shared_ptr<Lookup>& lookup : std::vector(active_)) {
     Cancel(*lookup, absl::CancelledError("the client is closing"));
   }
-  for (Server& server : servers_) server.link->Shutdown();
-}
-
-bool FanOut::idle() const {
-  return std::all_of(servers_.begin(), servers_.end(),
-                     [](const Server& server) { return server.link->idle(); });
+  for (Lane& lane : lanes_) lane.link->Shutdown();
 }
 
 // ---------------------------------------------------------------- servers
 
-absl::Status FanOut::Accept(size_t index, ServerInfo info) {
-  const std::string& address = servers_[index].link->address();
+absl::Status FanOut::Accept(size_t link, ServerInfo info) {
+  const std::string& address = lanes_[link].link->address();
   if (!table_.has_value()) {
     table_ =
         TableInfo{info.model, info.geometry, info.layout, info.token_map, info.digest, address};
@@ -316,38 +385,52 @@ absl::Status FanOut::Accept(size_t index, ServerInfo info) {
         absl::Status(conflict.code(), absl::StrCat(address, " ", conflict.message()));
     return conflict;
   }
-  servers_[index].ranges = std::move(info.ranges);
-  servers_[index].max_rows = info.max_rows_per_request;
+  Server& server = servers_[link / kLanes];
+  server.ranges = std::move(info.ranges);
+  server.max_rows = info.max_rows_per_request;
   std::vector<std::vector<RowRange>> held;
-  for (const Server& server : servers_) held.push_back(server.ranges);
+  for (const Server& each : servers_) held.push_back(each.ranges);
   map_.emplace(table_->geometry, held);
   return absl::OkStatus();
 }
 
-void FanOut::OnUp(size_t index) {
-  if (options_.log) options_.log(absl::StrCat("server ", options_.servers[index], " is up"));
+void FanOut::OnChange(size_t link) {
+  const size_t server = link / kLanes;
+  next_tick_ = std::min(next_tick_, lanes_[link].link->next_tick());
+  if (options_.log && StatusOf(server).ok()) {
+    options_.log(absl::StrCat("server ", options_.servers[server], " is up"));
+  }
   PublishConnection();
 }
 
-void FanOut::OnDown(size_t index, const absl::Status& why) {
-  Server& server = servers_[index];
+void FanOut::OnDown(size_t link, const absl::Status& why) {
+  Lane& lane = lanes_[link];
   if (options_.log) options_.log(why.message());
   // Requests go with their stream: nothing of them can be trusted to come.
-  const auto in_flight = std::exchange(server.in_flight, {});
-  const auto decode = std::exchange(server.waiting[0], {});
-  const auto prefill = std::exchange(server.waiting[1], {});
-  server.bytes_in_flight = 0;
-  for (const auto& [id, request] : in_flight) FailLayer(*request.lookup, *request.layer, why);
-  for (const Request& request : decode) FailLayer(*request.lookup, *request.layer, why);
-  for (const Request& request : prefill) FailLayer(*request.lookup, *request.layer, why);
-  DropFinished();
-  PublishConnection();
+  const auto in_flight = std::exchange(lane.in_flight, {});
+  const auto waiting = std::exchange(lane.waiting, {});
+  lane.bytes_in_flight = 0;
+  const auto end = [&](const Request& request) {
+    FailLayer(*request.lookup, request.layer, why);
+    EndRequest(request);
+  };
+  for (const auto& [id, request] : in_flight) end(*request);
+  for (const auto& request : waiting) end(*request);
+  CallBack();
 }
 
 std::vector<bool> FanOut::Usable() const {
   std::vector<bool> usable;
-  for (const Server& server : servers_) usable.push_back(server.link->usable());
+  for (size_t i = 0; i < servers_.size(); ++i) {
+    usable.push_back(LaneTo(i, LookupPriority::kDecode).link->usable() &&
+                     LaneTo(i, LookupPriority::kPrefill).link->usable());
+  }
   return usable;
+}
+
+const absl::Status& FanOut::StatusOf(size_t server) const {
+  const absl::Status& decode = LaneTo(server, LookupPriority::kDecode).link->status();
+  return decode.ok() ? LaneTo(server, LookupPriority::kPrefill).link->status() : decode;
 }
 
 void FanOut::PublishConnection() {
@@ -355,11 +438,11 @@ void FanOut::PublishConnection() {
   connection_.table = table_;
   if (map_.has_value()) connection_.missing = map_->Missing(Usable());
   connection_.servers.clear();
-  connection_.all_tried = true;
-  for (const Server& server : servers_) {
-    connection_.servers.emplace_back(server.link->address(), server.link->status());
-    connection_.all_tried = connection_.all_tried && server.link->tried();
+  for (size_t i = 0; i < servers_.size(); ++i) {
+    connection_.servers.emplace_back(options_.servers[i], StatusOf(i));
   }
+  connection_.all_tried = std::all_of(lanes_.begin(), lanes_.end(),
+                                      [](const Lane& lane) { return lane.link->tried(); });
   connection_changed_.NotifyAll();
 }
 

@@ -1,25 +1,39 @@
 #include "client/lookup.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "proto/base/status_macros.h"
 
 namespace engram {
+namespace {
 
-void Lookup::Finish(LookupLayer& layer, absl::Status status) {
-  MutexLock lock(&mutex_);
-  if (layer.done.load(std::memory_order_relaxed)) return;
-  layer.status = std::move(status);
-  layer.done.store(true, std::memory_order_release);
-  done_changed_.NotifyAll();
+thread_local bool in_callback = false;
+
+}  // namespace
+
+bool Lookup::Finish(LookupLayer& layer, absl::Status status) {
+  {
+    MutexLock lock(&mutex_);
+    layer.status = std::move(status);
+    layer.done.store(true, std::memory_order_release);
+    changed_.NotifyAll();
+  }
+  return --layers_left_ == 0;
 }
 
-bool Lookup::AllDone() const {
-  return std::all_of(layers_.begin(), layers_.end(), [](const LookupLayer& layer) {
-    return layer.done.load(std::memory_order_acquire);
-  });
+void Lookup::CallBack() {
+  if (on_done) {
+    absl::Status first;
+    for (const LookupLayer& layer : layers_) first.Update(layer.status);
+    in_callback = true;
+    on_done(first);
+    in_callback = false;
+  }
+  MutexLock lock(&mutex_);
+  over_.store(true, std::memory_order_release);
+  changed_.NotifyAll();
 }
 
 absl::Status Lookup::WaitFor(LookupLayer& layer, absl::Time deadline) {
@@ -31,8 +45,7 @@ absl::Status Lookup::WaitFor(LookupLayer& layer, absl::Time deadline) {
   if (!layer.done.load(std::memory_order_acquire)) {
     MutexLock lock(&mutex_);
     while (!layer.done.load(std::memory_order_relaxed)) {
-      if (!done_changed_.WaitUntil(&mutex_, deadline) &&
-          !layer.done.load(std::memory_order_relaxed)) {
+      if (!changed_.WaitUntil(&mutex_, deadline) && !layer.done.load(std::memory_order_relaxed)) {
         return absl::DeadlineExceededError(
             absl::StrCat("rows of layer ", layer.layer, " are not there yet"));
       }
@@ -52,6 +65,19 @@ absl::Status Lookup::WaitAll(absl::Time deadline) {
   absl::Status first;
   for (LookupLayer& layer : layers_) first.Update(WaitFor(layer, deadline));
   return first;
+}
+
+void Lookup::WaitUntilOver() {
+  WaitAll(absl::InfiniteFuture()).IgnoreError();
+  if (in_callback) return;
+  MutexLock lock(&mutex_);
+  while (!over_.load(std::memory_order_relaxed)) changed_.Wait(&mutex_);
+}
+
+bool Lookup::AllDone() const {
+  return std::all_of(layers_.begin(), layers_.end(), [](const LookupLayer& layer) {
+    return layer.done.load(std::memory_order_acquire);
+  });
 }
 
 bool Lookup::Done(uint32_t layer) const {

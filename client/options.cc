@@ -21,6 +21,7 @@ absl::Status ClientOptions::Validate() const {
     return complain("connect_timeout", "is not positive");
   if (credit_bytes == 0) return complain("credit_bytes", "is 0");
   if (rows_per_request == 0) return complain("rows_per_request", "is 0");
+  if (io_threads == 0 || io_threads > 64) return complain("io_threads", "is not in [1, 64]");
   if (spin < absl::ZeroDuration()) return complain("spin", "is negative");
   return absl::OkStatus();
 }

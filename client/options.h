@@ -34,7 +34,10 @@ struct ClientOptions {
   uint64_t credit_bytes = 16 << 20;
   // Rows of one request at most (the server's limit also holds).
   uint32_t rows_per_request = 16384;
-  // How long the I/O thread and Wait poll before they sleep. A sleeping core takes 50 us and more
+  // Threads that hash, send and scatter, each with connections of its own to every server. One
+  // keeps up with several GB/s; lookups go to them in turn.
+  uint32_t io_threads = 1;
+  // How long an I/O thread and Wait poll before they sleep. A sleeping core takes 50 us and more
   // to wake; a polling one is busy.
   absl::Duration spin = absl::ZeroDuration();
 

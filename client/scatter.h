@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 namespace engram {
 
@@ -12,18 +11,25 @@ namespace engram {
 // Not thread-safe.
 class RowScatter {
  public:
-  // Row i of the stream goes to out + positions[i] * row_bytes. Borrows `out`.
-  RowScatter(std::vector<uint32_t> positions, size_t row_bytes, uint8_t* out)
-      : positions_(std::move(positions)), row_bytes_(row_bytes), out_(out) {}
+  // Row i of `rows` goes to out + positions[i] * row_bytes; without positions (null) one behind the
+  // other. Borrows both.
+  RowScatter(const uint32_t* positions, size_t rows, size_t row_bytes, uint8_t* out)
+      : positions_(positions), rows_(rows), row_bytes_(row_bytes), out_(out) {}
 
   // False, and nothing is copied, if that were more bytes than the rows have.
   bool Append(const uint8_t* data, size_t size);
+  // Counts bytes as taken that are not wanted any more.
+  bool Skip(size_t size) {
+    if (size > bytes_left()) return false;
+    bytes_done_ += size;
+    return true;
+  }
 
-  size_t rows() const { return positions_.size(); }
-  uint64_t bytes_left() const { return positions_.size() * row_bytes_ - bytes_done_; }
+  uint64_t bytes_left() const { return rows_ * row_bytes_ - bytes_done_; }
 
  private:
-  const std::vector<uint32_t> positions_;
+  const uint32_t* const positions_;
+  const size_t rows_;
   const size_t row_bytes_;
   uint8_t* const out_;
   uint64_t bytes_done_ = 0;

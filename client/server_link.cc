@@ -1,173 +1,226 @@
 #include "client/server_link.h"
 
-#include <grpcpp/support/proto_buffer_reader.h>
-
 #include <algorithm>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "proto/grpc_status.h"
+#include "proto/base/status_macros.h"
 
 namespace engram {
 namespace {
-constexpr absl::Duration kDescribeTimeout = absl::Seconds(3);
+
+// Of looking the name up, connecting and describing together.
+constexpr absl::Duration kConnectTimeout = absl::Seconds(3);
 constexpr absl::Duration kFirstBackoff = absl::Milliseconds(100);
 constexpr absl::Duration kLastBackoff = absl::Seconds(2);
-constexpr char kMethod[] = "/engram.v1.EngramService/GatherStream";
+// A host that is lost without a word is noticed within half a minute.
+constexpr absl::Duration kQuietBeforePing = absl::Seconds(30);
+constexpr absl::Duration kPingTimeout = absl::Seconds(5);
+
+// What the server calls itself in HTTP/2; a path would be no name.
+std::string Authority(const std::string& address) {
+  return absl::StartsWith(address, "unix:") ? "localhost" : address;
+}
+
 }  // namespace
 
-ServerLink::ServerLink(size_t server, std::string address, std::optional<Sha256> wanted,
-                       grpc::CompletionQueue* queue, Listener* listener)
-    : server_(server),
+ServerLink::ServerLink(size_t number, std::string address, bool urgent,
+                       std::optional<Sha256> wanted, const Shared& shared, Listener* listener)
+    : number_(number),
       address_(std::move(address)),
+      urgent_(urgent),
       wanted_(wanted),
-      queue_(queue),
+      shared_(shared),
       listener_(listener),
-      channel_(MakeChannel(address_)),
-      stub_(v1::EngramService::NewStub(channel_)),
-      generic_stub_(channel_),
       status_(absl::UnavailableError(absl::StrCat(address_, ": not connected yet"))),
       backoff_(kFirstBackoff),
-      described_([this](bool ok) { OnDescribed(ok); }),
-      started_([this](bool ok) { OnStarted(ok); }),
-      read_([this](bool ok) { OnRead(ok); }),
-      written_([this](bool ok) { OnWritten(ok); }),
-      finished_([this](bool ok) { OnFinished(ok); }) {}
+      stream_call_(this) {}
+
+ServerLink::~ServerLink() { Disconnect(); }
+
+// ---------------------------------------------------------------- connecting
 
 void ServerLink::Tick(absl::Time now) {
-  if (state_ == State::kWaiting && !shutdown_ && now >= next_tick_) Describe();
+  if (shutdown_) return;
+  if (state_ == State::kWaiting && now >= next_tick_) return Begin();
+  if (state_ == State::kResolving && resolution_->done()) {
+    absl::StatusOr<std::vector<SocketAddress>> found = resolution_->addresses();
+    if (!found.ok()) return Fail(found.status());
+    addresses_ = *std::move(found);
+    next_address_ = 0;
+    return ConnectNext(absl::UnavailableError("the name has no address"));
+  }
+  if (now < next_tick_) return;
+  if (state_ == State::kUp) {
+    if (const absl::Status alive = KeepAlive(now); !alive.ok()) Fail(alive);
+  } else if (state_ != State::kWaiting) {
+    Fail(absl::DeadlineExceededError("no answer within 3 seconds"));
+  }
 }
 
-void ServerLink::Describe() {
+void ServerLink::Begin() {
+  state_ = State::kResolving;
+  deadline_ = absl::Now() + kConnectTimeout;
+  next_tick_ = deadline_;
+  EventLoop* const loop = shared_.loop;
+  resolution_ = shared_.resolver->Resolve(address_, [loop] { loop->Wake(); });
+  if (resolution_->done()) Tick(absl::Now());
+}
+
+void ServerLink::ConnectNext(absl::Status why) {
+  state_ = State::kConnecting;
+  while (next_address_ < addresses_.size()) {
+    absl::StatusOr<Socket> socket = Socket::StartConnect(addresses_[next_address_++]);
+    why = socket.status();
+    if (!why.ok()) continue;
+    socket_ = *std::move(socket);
+    why = shared_.loop->Add(socket_.fd(), EPOLLOUT, this);
+    if (why.ok()) return;
+  }
+  Fail(why);
+}
+
+absl::Status ServerLink::OnConnected() {
+  connection_ = std::make_unique<Http2Connection>(std::move(socket_), Authority(address_));
+  shared_.loop->Change(connection_->fd(), EPOLLIN, this);
+  watching_output_ = false;
   state_ = State::kDescribing;
-  next_tick_ = absl::InfiniteFuture();
-  context_ = std::make_unique<grpc::ClientContext>();
-  context_->set_deadline(absl::ToChronoTime(absl::Now() + kDescribeTimeout));
-  description_.Clear();
-  describe_ = stub_->AsyncDescribe(context_.get(), v1::DescribeRequest(), queue_);
-  describe_->Finish(&description_, &finish_status_, &described_);
+  describe_ = std::make_unique<UnaryCall>(
+      kMaxDescribeBytes,
+      [this](const absl::StatusOr<std::string>& response) { OnDescribed(response); });
+  return describe_->Start(*connection_, kDescribePath, "", deadline_ - absl::Now());
 }
 
-void ServerLink::OnDescribed(bool) {
-  if (!finish_status_.ok()) return Fail(FromGrpcStatus(finish_status_, address_));
-  absl::StatusOr<ServerInfo> info = ParseDescribe(description_, wanted_);
-  absl::Status accepted = info.status();
-  if (accepted.ok() && info->state != v1::SERVER_STATE_SERVING) {
-    accepted = absl::UnavailableError(
-        absl::StrCat("is not serving (", v1::ServerState_Name(info->state), ")"));
-  }
-  if (accepted.ok()) accepted = listener_->Accept(server_, *std::move(info));
-  if (!accepted.ok()) {
-    return Fail(absl::Status(accepted.code(), absl::StrCat(address_, ": ", accepted.message())));
-  }
-  if (shutdown_) return Fail(absl::CancelledError("the client is closing"));
-  state_ = State::kStarting;
-  context_ = std::make_unique<grpc::ClientContext>();
-  stream_ = generic_stub_.PrepareCall(context_.get(), kMethod, queue_);
-  stream_->StartCall(&started_);
+// Runs while the connection is at work: what goes wrong ends it afterwards.
+void ServerLink::OnDescribed(const absl::StatusOr<std::string>& response) {
+  ended_ = [&]() -> absl::Status {
+    RETURN_IF_ERROR(response.status());
+    ASSIGN_OR_RETURN(ServerInfo info, ParseDescribe(*response, wanted_));
+    if (info.state != v1::SERVER_STATE_SERVING) {
+      return absl::UnavailableError(
+          absl::StrCat("is not serving (", v1::ServerState_Name(info.state), ")"));
+    }
+    RETURN_IF_ERROR(listener_->Accept(number_, std::move(info)));
+    return StartStream();
+  }();
 }
 
-void ServerLink::OnStarted(bool ok) {
-  if (!ok || shutdown_) {
-    return Close(absl::UnavailableError(absl::StrCat(address_, ": cannot open a stream")));
-  }
+absl::Status ServerLink::StartStream() {
+  stream_call_.reader.Reset();
+  ASSIGN_OR_RETURN(
+      stream_, connection_->StartCall(kGatherStreamPath, absl::InfiniteDuration(), &stream_call_));
   state_ = State::kUp;
   draining_ = false;
   tried_ = true;
   status_ = absl::OkStatus();
   backoff_ = kFirstBackoff;
-  reading_ = true;
-  stream_->Read(&incoming_, &read_);
-  listener_->OnUp(server_);
+  last_read_ = absl::Now();
+  pinged_ = false;
+  next_tick_ = last_read_ + kQuietBeforePing;
+  listener_->OnChange(number_);
+  return absl::OkStatus();
 }
 
-void ServerLink::OnRead(bool ok) {
-  reading_ = false;
-  if (state_ == State::kClosing) return FinishIfQuiet();
-  if (!ok) return Close(absl::UnavailableError(absl::StrCat("server ", address_, " was lost")));
+absl::Status ServerLink::KeepAlive(absl::Time now) {
+  const absl::Time quiet_until = last_read_ + kQuietBeforePing;
+  if (now < quiet_until) {
+    next_tick_ = quiet_until;
+    return absl::OkStatus();
+  }
+  if (pinged_) return absl::UnavailableError("the server does not answer any more");
+  pinged_ = true;
+  connection_->Ping();
+  next_tick_ = now + kPingTimeout;
+  return FlushConnection();
+}
+
+// ---------------------------------------------------------------- the stream
+
+absl::Status ServerLink::Stream::OnAnswer(const StreamResponse& header) {
+  if (header.kind == ResponseKind::kDraining) {
+    link->draining_ = true;
+    link->status_ = absl::UnavailableError(absl::StrCat("server ", link->address_, " is draining"));
+    link->listener_->OnChange(link->number_);
+  }
+  return link->listener_->OnAnswer(link->number_, header);
+}
+
+void ServerLink::Stream::OnEnd(const absl::Status& status) {
+  link->ended_ = status.ok() ? absl::UnavailableError("the server ended the stream") : status;
+}
+
+void ServerLink::OnReady(uint32_t events) {
   absl::Status status;
-  {
-    grpc::ProtoBufferReader reader(&incoming_);
-    status = reader.status().ok() ? DecodeStreamResponse(&reader, response_)
-                                  : absl::InternalError("unreadable message");
+  if (state_ == State::kConnecting) {
+    status = socket_.FinishConnect();
+    if (!status.ok()) {
+      Disconnect();
+      return ConnectNext(status);
+    }
+    status = OnConnected();
+  } else {
+    if ((events & ~uint32_t{EPOLLOUT}) != 0) {
+      last_read_ = absl::Now();
+      pinged_ = false;
+      status = connection_->OnReadable(shared_.scratch);
+    }
+    status.Update(ended_);
   }
-  if (status.ok() && response_.kind == ResponseKind::kDraining) {
-    draining_ = true;
-    status_ = absl::UnavailableError(absl::StrCat("server ", address_, " is draining"));
-  } else if (status.ok()) {
-    status = listener_->OnResponse(server_, response_, incoming_);
+  if (status.ok()) status = FlushConnection();
+  if (!status.ok()) Fail(status);
+}
+
+absl::Status ServerLink::FlushConnection() {
+  RETURN_IF_ERROR(connection_->Flush());
+  if (connection_->blocked() != watching_output_) {
+    watching_output_ = connection_->blocked();
+    shared_.loop->Change(connection_->fd(), watching_output_ ? EPOLLIN | EPOLLOUT : EPOLLIN, this);
   }
-  incoming_.Clear();
-  if (!status.ok()) {
-    return Close(absl::InternalError(
-        absl::StrCat("server ", address_, " broke the protocol: ", status.message())));
-  }
-  reading_ = true;
-  stream_->Read(&incoming_, &read_);
+  return absl::OkStatus();
 }
 
-void ServerLink::Send(const grpc::ByteBuffer& message) {
-  outgoing_.push_back(message);
-  if (!writing_) WriteNext();
+void ServerLink::Flush() {
+  if (state_ != State::kUp) return;
+  if (const absl::Status status = FlushConnection(); !status.ok()) Fail(status);
 }
 
-void ServerLink::WriteNext() {
-  writing_ = true;
-  stream_->Write(outgoing_.front(), &written_);
-  outgoing_.pop_front();
-}
+// ---------------------------------------------------------------- the end
 
-void ServerLink::OnWritten(bool ok) {
-  writing_ = false;
-  if (state_ == State::kClosing) return FinishIfQuiet();
-  if (!ok) return Close(absl::UnavailableError(absl::StrCat("server ", address_, " was lost")));
-  if (!outgoing_.empty()) WriteNext();
-}
-
-void ServerLink::Close(absl::Status why) {
-  if (state_ == State::kClosing) return;
-  state_ = State::kClosing;
-  status_ = std::move(why);
-  context_->TryCancel();
-  FinishIfQuiet();
-}
-
-void ServerLink::FinishIfQuiet() {
-  if (reading_ || writing_ || finishing_) return;
-  finishing_ = true;
-  stream_->Finish(&finish_status_, &finished_);
-}
-
-void ServerLink::OnFinished(bool) {
-  finishing_ = false;
-  // What the server or the transport says is the better reason, but not our own cancel.
-  if (!finish_status_.ok() && finish_status_.error_code() != grpc::StatusCode::CANCELLED) {
-    status_ = absl::Status(
-        status_.code(), absl::StrCat(status_.message(), " (", finish_status_.error_message(), ")"));
-  }
-  stream_.reset();
-  outgoing_.clear();
-  listener_->OnDown(server_, status_);
-  Retry();
-}
-
-void ServerLink::Fail(absl::Status why) {
-  status_ = std::move(why);
-  Retry();
-}
-
-void ServerLink::Retry() {
-  tried_ = true;
+void ServerLink::Fail(const absl::Status& why) {
+  const bool was_up = state_ == State::kUp;
+  Disconnect();
+  // A stream that was lost is for the caller to try elsewhere, whatever broke it; what came that
+  // was not to be understood is not.
+  status_ = absl::Status(was_up && why.code() != absl::StatusCode::kInternal &&
+                                 why.code() != absl::StatusCode::kInvalidArgument
+                             ? absl::StatusCode::kUnavailable
+                             : why.code(),
+                         absl::StrCat(was_up ? "server " : "", address_, was_up ? " was lost" : "",
+                                      ": ", why.message()));
   state_ = State::kWaiting;
+  tried_ = true;
   next_tick_ = absl::Now() + backoff_;
   backoff_ = std::min(2 * backoff_, kLastBackoff);
+  if (was_up) listener_->OnDown(number_, status_);
+  listener_->OnChange(number_);
+}
+
+void ServerLink::Disconnect() {
+  const int fd = connection_ != nullptr ? connection_->fd() : socket_.fd();
+  if (fd >= 0) shared_.loop->Remove(fd);
+  connection_.reset();
+  describe_.reset();
+  socket_ = Socket();
+  resolution_.reset();
+  ended_ = absl::OkStatus();
 }
 
 void ServerLink::Shutdown() {
   shutdown_ = true;
-  if (state_ == State::kDescribing) context_->TryCancel();
-  if (state_ == State::kStarting) context_->TryCancel();
-  if (state_ == State::kUp) Close(absl::CancelledError("the client is closing"));
+  if (state_ != State::kWaiting) Fail(absl::CancelledError("the client is closing"));
+  next_tick_ = absl::InfiniteFuture();
 }
 
 }  // namespace engram

@@ -1,65 +1,72 @@
-// The connection to one server: describe it, hold one stream to it, reconnect when it is lost.
+// A connection to one server: describe it, hold one stream to it, reconnect when it is lost.
 #ifndef ENGRAM_CLIENT_SERVER_LINK_H_
 #define ENGRAM_CLIENT_SERVER_LINK_H_
 
-#include <grpcpp/generic/generic_stub.h>
-#include <grpcpp/grpcpp.h>
-
-#include <deque>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "client/describe_call.h"
-#include "proto/wire.h"
+#include "client/answer_reader.h"
+#include "client/describe.h"
+#include "client/event_loop.h"
+#include "client/http2_connection.h"
+#include "client/resolver.h"
+#include "client/unary_call.h"
 
 namespace engram {
 
-// What a completion queue's tag points to.
-class Completion {
- public:
-  virtual ~Completion() = default;
-  virtual void Run(bool ok) = 0;
-};
-
 // Invariants
-// 1. Everything happens on the thread that polls the queue: no locks.
-// 2. At most one read and one write are under way; Finish is called when neither is, and the stream
-//    is destroyed when Finish is done.
+// 1. Everything happens on the event loop's thread: no locks.
+// 2. A connection is given up at once and as a whole: after OnDown nothing of it comes any more.
 // 3. After usable() became true, OnDown is called exactly once before it becomes true again.
-class ServerLink {
+class ServerLink final : public EventLoop::Handler {
  public:
   class Listener {
    public:
     virtual ~Listener() = default;
     // A server described itself. Anything but OK keeps the link down (and asks again later).
-    virtual absl::Status Accept(size_t server, ServerInfo info) = 0;
-    virtual void OnUp(size_t server) = 0;
-    // One message of the stream; `message` holds the row bytes at the place that `response` names.
-    // Anything but OK means that the stream cannot be trusted any more: it is dropped.
-    virtual absl::Status OnResponse(size_t server, const StreamResponse& response,
-                                    const grpc::ByteBuffer& message) = 0;
+    virtual absl::Status Accept(size_t link, ServerInfo info) = 0;
+    // usable(), tried(), status() or next_tick() is not what it was.
+    virtual void OnChange(size_t link) = 0;
+    // An answer begins, its rows come, it ends: see AnswerReader::Sink. Anything but OK means that
+    // the stream cannot be trusted any more: it is dropped.
+    virtual absl::Status OnAnswer(size_t link, const StreamResponse& header) = 0;
+    virtual absl::Status OnRows(size_t link, std::span<const uint8_t> bytes) = 0;
+    virtual absl::Status OnAnswerEnd(size_t link) = 0;
     // The stream is gone; nothing sent on it will be answered.
-    virtual void OnDown(size_t server, const absl::Status& why) = 0;
+    virtual void OnDown(size_t link, const absl::Status& why) = 0;
   };
 
-  // Borrows `queue` and `listener`. `wanted` as for ParseDescribe.
-  ServerLink(size_t server, std::string address, std::optional<Sha256> wanted,
-             grpc::CompletionQueue* queue, Listener* listener);
+  // What the links of one thread share; all of it outlives them.
+  struct Shared {
+    EventLoop* loop;
+    Resolver* resolver;
+    std::span<uint8_t> scratch;  // read into by each in turn
+  };
 
-  // Starts connecting when it is time to. Call it when next_tick() has come.
+  // Borrows `listener`, which knows this link by its number. `urgent`: it goes before links that
+  // are not, whose messages are taken a piece at a time. `wanted` as for ParseDescribe.
+  ServerLink(size_t number, std::string address, bool urgent, std::optional<Sha256> wanted,
+             const Shared& shared, Listener* listener);
+  ~ServerLink() override;
+
+  // Goes on when it is time to. Call it when next_tick() has come, and when the loop was woken.
   void Tick(absl::Time now);
   absl::Time next_tick() const { return next_tick_; }
 
-  // Queues one message. Only while usable().
-  void Send(const grpc::ByteBuffer& message);
+  // Room for one message of the stream; it leaves with Flush. Only while usable().
+  std::span<uint8_t> AddMessage(size_t bytes) { return connection_->AddMessage(stream_, bytes); }
+  // Sends what was added.
+  void Flush();
 
-  // Gives up for good; idle() comes true once the queue has delivered what is under way.
+  // Gives up for good. Calls OnDown where the stream was up.
   void Shutdown();
-  bool idle() const { return state_ == State::kWaiting; }
 
   bool usable() const { return state_ == State::kUp && !draining_; }
   // An attempt to connect has come to its end, well or badly.
@@ -68,59 +75,68 @@ class ServerLink {
   const absl::Status& status() const { return status_; }
   const std::string& address() const { return address_; }
 
- private:
-  enum class State { kWaiting, kDescribing, kStarting, kUp, kClosing };
+  void OnReady(uint32_t events) override;
+  bool urgent() const override { return urgent_; }
 
-  struct Step final : Completion {
-    explicit Step(std::function<void(bool)> then) : then(std::move(then)) {}
-    void Run(bool ok) override { then(ok); }
-    const std::function<void(bool)> then;
+ private:
+  enum class State { kWaiting, kResolving, kConnecting, kDescribing, kUp };
+
+  // The stream, as the connection and the reader of its answers see it.
+  struct Stream final : Http2Connection::Call, AnswerReader::Sink {
+    explicit Stream(ServerLink* its_link) : link(its_link), reader(this) {}
+    absl::Status OnBytes(std::span<const uint8_t> bytes) override { return reader.Feed(bytes); }
+    void OnEnd(const absl::Status& status) override;
+    absl::Status OnAnswer(const StreamResponse& header) override;
+    absl::Status OnRows(std::span<const uint8_t> bytes) override {
+      return link->listener_->OnRows(link->number_, bytes);
+    }
+    absl::Status OnAnswerEnd() override { return link->listener_->OnAnswerEnd(link->number_); }
+
+    ServerLink* const link;
+    AnswerReader reader;
   };
 
-  void Describe();
-  void OnDescribed(bool ok);
-  void OnStarted(bool ok);
-  void OnRead(bool ok);
-  void OnWritten(bool ok);
-  void OnFinished(bool ok);
+  void Begin();
+  void ConnectNext(absl::Status why);
+  absl::Status OnConnected();
+  void OnDescribed(const absl::StatusOr<std::string>& response);
+  absl::Status StartStream();
+  absl::Status KeepAlive(absl::Time now);
+  absl::Status FlushConnection();
 
-  void Fail(absl::Status why);   // before the stream is up
-  void Close(absl::Status why);  // drops the stream
-  void FinishIfQuiet();
-  void WriteNext();
-  void Retry();
+  // Gives the connection up, and tries again later.
+  void Fail(const absl::Status& why);
+  void Disconnect();
 
-  const size_t server_;
+  const size_t number_;
   const std::string address_;
+  const bool urgent_;
   const std::optional<Sha256> wanted_;
-  grpc::CompletionQueue* const queue_;
+  const Shared shared_;
   Listener* const listener_;
-
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<v1::EngramService::Stub> stub_;
-  grpc::GenericStub generic_stub_;
 
   State state_ = State::kWaiting;
   bool draining_ = false;
   bool tried_ = false;
   bool shutdown_ = false;
   absl::Status status_;
+  // What is to end the connection, said while it was at work.
+  absl::Status ended_;
   absl::Time next_tick_ = absl::InfinitePast();
   absl::Duration backoff_;
+  absl::Time deadline_;   // of connecting and describing
+  absl::Time last_read_;  // something came from the server
+  bool pinged_ = false;   // since then
 
-  std::unique_ptr<grpc::ClientContext> context_;
-  std::unique_ptr<grpc::ClientAsyncResponseReader<v1::DescribeResponse>> describe_;
-  v1::DescribeResponse description_;
-  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream_;
-  grpc::Status finish_status_;
-  bool reading_ = false;
-  bool writing_ = false;
-  bool finishing_ = false;
-  grpc::ByteBuffer incoming_;
-  StreamResponse response_;
-  std::deque<grpc::ByteBuffer> outgoing_;
-
-  Step described_, started_, read_, written_, finished_;
+  std::shared_ptr<const Resolution> resolution_;
+  std::vector<SocketAddress> addresses_;
+  size_t next_address_ = 0;
+  Socket socket_;  // while it connects
+  std::unique_ptr<Http2Connection> connection_;
+  std::unique_ptr<UnaryCall> describe_;
+  int32_t stream_ = 0;
+  Stream stream_call_;
+  bool watching_output_ = false;
 };
 
 }  // namespace engram

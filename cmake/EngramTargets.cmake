@@ -6,7 +6,7 @@ target_include_directories(engram_build_options INTERFACE ${CMAKE_SOURCE_DIR})
 # GCC 12 takes the value inside an absl::StatusOr for uninitialized where it cannot follow the check,
 # and std::string concatenation for overlapping copies (its bug 105651).
 target_compile_options(engram_build_options INTERFACE
-  -Wall -Wextra -Wconversion -Wno-maybe-uninitialized -Wno-restrict)
+  -Wall -Wextra -Wconversion $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized -Wno-restrict>)
 if(ENGRAM_WERROR)
   target_compile_options(engram_build_options INTERFACE -Werror)
 endif()
@@ -42,20 +42,22 @@ function(engram_test name)
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 endfunction()
 
-# engram_protobuf(NAME [GRPC] PROTOS file... [DEPS target...]): generated code, compiled without our
-# warnings. Files are named, and import each other, from the current folder.
+# engram_protobuf(NAME [GRPC] PROTOS file... [DEPS target...]): generated messages, or with GRPC the
+# stubs of their services (the messages are a target of their own, for what knows no gRPC). Compiled
+# without our warnings. Files are named, and import each other, from the current folder.
 set(ENGRAM_GENERATED ${CMAKE_BINARY_DIR}/generated)
 function(engram_protobuf name)
   cmake_parse_arguments(ARG "GRPC" "" "PROTOS;DEPS" ${ARGN})
   set(generated)
   foreach(proto ${ARG_PROTOS})
     string(REGEX REPLACE "\\.proto$" "" stem ${proto})
-    set(outputs ${ENGRAM_GENERATED}/${stem}.pb.cc ${ENGRAM_GENERATED}/${stem}.pb.h)
-    set(arguments --cpp_out=${ENGRAM_GENERATED})
     if(ARG_GRPC)
-      list(APPEND outputs ${ENGRAM_GENERATED}/${stem}.grpc.pb.cc ${ENGRAM_GENERATED}/${stem}.grpc.pb.h)
-      list(APPEND arguments --grpc_out=${ENGRAM_GENERATED}
+      set(outputs ${ENGRAM_GENERATED}/${stem}.grpc.pb.cc ${ENGRAM_GENERATED}/${stem}.grpc.pb.h)
+      set(arguments --grpc_out=${ENGRAM_GENERATED}
         --plugin=protoc-gen-grpc=$<TARGET_FILE:gRPC::grpc_cpp_plugin>)
+    else()
+      set(outputs ${ENGRAM_GENERATED}/${stem}.pb.cc ${ENGRAM_GENERATED}/${stem}.pb.h)
+      set(arguments --cpp_out=${ENGRAM_GENERATED})
     endif()
     add_custom_command(OUTPUT ${outputs}
       COMMAND ${CMAKE_COMMAND} -E make_directory ${ENGRAM_GENERATED}

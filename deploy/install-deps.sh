@@ -1,20 +1,25 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that building and testing need; does nothing where all are there.
-#   deploy/install-deps.sh        what the build, the tests and the demo need
-#   deploy/install-deps.sh dev    also what .ci/run checks with
+#   deploy/install-deps.sh            what the build, the tests and the demo need
+#   deploy/install-deps.sh dev        also what .ci/run checks with
+#   deploy/install-deps.sh fuzz       also what the fuzzers are built with
+#   deploy/install-deps.sh aarch64    also the cross compiler and the emulator
 set -euo pipefail
 
 packages=(
   ca-certificates cmake g++ ninja-build pkg-config python3
   libabsl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
-  libcli11-dev libicu-dev libisal-dev libssl-dev libxxhash-dev nlohmann-json3-dev
+  libcli11-dev libicu-dev libisal-dev libnghttp2-dev libssl-dev libxxhash-dev nlohmann-json3-dev
   libbenchmark-dev libgmock-dev libgtest-dev
+  libhiredis-dev liblmdb-dev librocksdb-dev memcached redis-server
 )
 case "${1:-}" in
   "") ;;
   dev) packages+=(clang-format clang-tidy python3-grpcio shellcheck) ;;
+  fuzz) packages+=(clang-14 libclang-rt-14-dev) ;;
+  aarch64) packages+=(g++-aarch64-linux-gnu qemu-user) ;;
   *)
-    echo "error: unknown argument '$1' (none, or dev)" >&2
+    echo "error: unknown argument '$1' (none, dev, fuzz or aarch64)" >&2
     exit 2
     ;;
 esac

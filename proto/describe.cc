@@ -17,6 +17,8 @@ void ToMessage(const Geometry& geometry, v1::Geometry* message) {
   message->set_compressed_vocab(params.compressed_vocab);
   message->set_pad_token(params.pad_token);
   for (const LayerGeometry& layer : geometry.layers()) message->add_rows_per_layer(layer.rows);
+  message->set_hash_rule(static_cast<v1::HashRule>(params.rule));
+  message->set_row_multiple(params.row_multiple);
 }
 
 void ToMessage(const RowLayout& layout, v1::RowLayout* message) {
@@ -53,6 +55,8 @@ absl::StatusOr<Geometry> GeometryFromMessage(const v1::Geometry& message) {
   params.seed = message.seed();
   params.compressed_vocab = message.compressed_vocab();
   params.pad_token = message.pad_token();
+  params.rule = static_cast<HashRule>(message.hash_rule());
+  params.row_multiple = std::max<uint64_t>(1, message.row_multiple());
   return Geometry::Derive(params, std::vector<uint64_t>(message.rows_per_layer().begin(),
                                                         message.rows_per_layer().end()));
 }

@@ -36,7 +36,8 @@ class RowSum {
 // SHA-256 over the canonical encoding of (geometry, row layout, token map hash or none, sum). The
 // encoding: the ASCII bytes "engram-digest-1\n", then little-endian
 //   u32 layers, then per layer: u32 id, u64 rows; u32 max n-gram; u32 heads; u32 orders, then u64
-//   floor per order; u64 seed; u32 compressed vocabulary; u32 pad token;
+//   floor per order; u64 seed; u32 compressed vocabulary; u32 pad token; and, unless the rule is
+//   Engram's and the multiple 1, u32 hash rule and u64 row multiple;
 //   u32 value type, u32 values, u32 scale type, u32 scales (numbers of proto/row_layout.h);
 //   u8 1 and 32 bytes of token map hash, or u8 0;
 //   u64 low and u64 high half of the sum.

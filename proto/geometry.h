@@ -21,6 +21,21 @@ inline constexpr uint32_t kMaxNgram = 8;
 inline constexpr uint32_t kMaxHeads = 64;
 inline constexpr uint64_t kMaxBucketFloor = uint64_t{1} << 40;
 inline constexpr uint32_t kMaxVocab = uint32_t{1} << 26;
+inline constexpr uint64_t kMaxRowMultiple = uint64_t{1} << 20;
+// Beyond 2^62, adding 10007 * layer id could wrap.
+inline constexpr uint64_t kMaxSeed = uint64_t{1} << 62;
+
+// How a model hashes. Both multiply and xor the last ids, and take the result modulo each column's
+// prime; they differ in where multipliers come from and in what a look-back may cross.
+enum class HashRule : uint32_t {
+  // DeepSeek's Engram: multipliers from numpy's generator, seeded per layer id.
+  kEngram = 0,
+  // Qwen4-Exp's per-layer embedding (PLE; transformers, models/qwen4_exp): multipliers from
+  // SplitMix64, seeded per place in the list of layers; token ids are hashed as they are;
+  // `pad_token`
+  // is the end-of-sequence token, and no look-back crosses one.
+  kPle = 1,
+};
 
 // The fields a model states. Layers are named by their id in the model (1 and 14 in V4.1-Flash).
 struct GeometryParams {
@@ -31,6 +46,8 @@ struct GeometryParams {
   uint64_t seed = 0;
   uint32_t compressed_vocab = 0;  // compressed ids are 0 .. compressed_vocab - 1
   uint32_t pad_token = 0;         // token id (not compressed) that stands before the start
+  HashRule rule = HashRule::kEngram;
+  uint64_t row_multiple = 1;  // a layer's rows are rounded up to a multiple of it: PLE pads tables
 
   uint32_t orders() const { return max_ngram - 1; }
   uint32_t columns() const { return orders() * heads; }  // rows looked up per token and layer
@@ -52,7 +69,7 @@ struct LayerGeometry {
   uint32_t layer_id = 0;
   std::vector<HashColumn> columns;   // order-major, head-minor
   std::vector<int64_t> multipliers;  // max_ngram of them, multiplier k for look-back k
-  uint64_t rows = 0;                 // the sum of the primes
+  uint64_t rows = 0;                 // the sum of the primes, rounded up to row_multiple
 };
 
 class Geometry {

@@ -11,8 +11,6 @@
 namespace engram {
 namespace {
 
-constexpr uint32_t kMaxShards = 65536;
-
 // Decimal digits alone: SimpleAtoi would also take blanks and a plus sign.
 bool ParseDigits(absl::string_view text, uint32_t& value) {
   return std::all_of(text.begin(), text.end(),

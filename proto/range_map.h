@@ -25,7 +25,9 @@ struct RowRange {
 
 std::string ToString(const RowRange& range);  // "layer 1 rows [0, 100)"
 
-// One of `count` equal shards.
+inline constexpr uint32_t kMaxShards = 65536;
+
+// One of `count` shards: equal ones, or those of a shard map (proto/shard_map.h).
 struct Shard {
   uint32_t index = 0;
   uint32_t count = 1;

@@ -26,6 +26,7 @@ absl::StatusOr<RowHasher> RowHasher::Create(const Geometry& geometry, uint32_t c
   hasher.heads_ = geometry.params().heads;
   hasher.columns_ = geometry.columns();
   hasher.pad_ = compressed_pad;
+  hasher.pad_ends_sequence_ = geometry.params().rule == HashRule::kPle;
   for (const LayerGeometry& source : geometry.layers()) {
     Layer layer;
     for (const int64_t m : source.multipliers)
@@ -84,16 +85,17 @@ void RowHasher::HashChunk(size_t layer_index, std::span<const uint32_t> compress
         *out++ = static_cast<int64_t>(Modulo(mix, *column) + column->offset);
       }
     }
+    if (pad_ends_sequence_ && window[0] == pad_) window.fill(pad_);
   }
 }
 
 void RowHasher::Advance(std::span<const uint32_t> compressed, std::span<const uint8_t> dead,
-                        LookBack& state) {
+                        LookBack& state) const {
   const size_t first =
       compressed.size() > state.ids.size() ? compressed.size() - state.ids.size() : 0;
   // What lies before the last ids.size() positions matters only through the depth it leaves.
   for (size_t position = 0; position < compressed.size(); ++position) {
-    if (IsDead(dead, position)) {
+    if (IsDead(dead, position) || (pad_ends_sequence_ && compressed[position] == pad_)) {
       state.depth = 0;
       continue;
     }

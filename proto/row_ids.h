@@ -21,8 +21,8 @@ inline constexpr int64_t kNoRow = -1;
 // What a request's next chunk needs to know of the positions before it. A fresh one stands at the
 // start of a sequence. Copyable; a copy is an independent branch (speculative drafts).
 struct LookBack {
-  // How many positions directly before the next one may be looked back at: 0 at the start and after
-  // a dead position, at most kMaxNgram.
+  // How many positions directly before the next one may be looked back at: 0 at the start, after a
+  // dead position and (PLE) after the end of a sequence, at most kMaxNgram.
   uint32_t depth = 0;
   // Compressed ids of those positions, the newest first.
   std::array<uint32_t, kMaxNgram - 1> ids{};
@@ -49,14 +49,16 @@ class RowHasher {
   //               use pad
   //   before      the look-back state at the chunk's start
   //   rows        [T, columns], row-major, columns in (order, head) order
-  // Hashing a sequence in chunks, with Advance between them, equals hashing it whole.
+  // Hashing a sequence in chunks, with Advance between them, equals hashing it whole. Where the
+  // geometry's rule is kPle a pad (end-of-sequence) token is hashed as itself, and ends what later
+  // positions may look back at.
   void HashChunk(size_t layer_index, std::span<const uint32_t> compressed,
                  std::span<const uint8_t> dead, const LookBack& before,
                  std::span<int64_t> rows) const;
 
   // Moves `state` past a chunk.
-  static void Advance(std::span<const uint32_t> compressed, std::span<const uint8_t> dead,
-                      LookBack& state);
+  void Advance(std::span<const uint32_t> compressed, std::span<const uint8_t> dead,
+               LookBack& state) const;
 
  private:
   struct Column {
@@ -76,6 +78,7 @@ class RowHasher {
   uint32_t heads_ = 0;
   uint32_t columns_ = 0;
   uint32_t pad_ = 0;
+  bool pad_ends_sequence_ = false;  // HashRule::kPle
   std::vector<Layer> layers_;
 };
 

@@ -102,22 +102,17 @@ bool ReadFailure(CodedInputStream& in, WireType type,
   return complete;
 }
 
-// The place of a length-delimited field's bytes, which are skipped.
-bool SkipBytes(CodedInputStream& in, WireType type, uint64_t& offset, uint64_t& bytes) {
-  uint32_t size = 0;
-  if (type != WireFormat::WIRETYPE_LENGTH_DELIMITED || !in.ReadVarint32(&size)) return false;
-  offset = static_cast<uint64_t>(in.CurrentPosition());
-  bytes = size;
-  return size <= INT32_MAX && in.Skip(static_cast<int>(size));
-}
-
-// Calls read_field(number, type, tag) for every field; it returns false on a malformed one.
+// Calls read_field(number, type, tag) for every field; it returns false on a malformed one. Ends
+// early, and well, once `stop` is true.
 template <typename ReadField>
-absl::Status ReadFields(CodedInputStream& in, absl::string_view message, ReadField read_field) {
+absl::Status ReadFields(CodedInputStream& in, absl::string_view message, const bool& stop,
+                        ReadField read_field) {
   while (const uint32_t tag = in.ReadTag()) {
     const int number = WireFormat::GetTagFieldNumber(tag);
-    if (!read_field(number, WireFormat::GetTagWireType(tag), tag))
+    if (!read_field(number, WireFormat::GetTagWireType(tag), tag)) {
       return Malformed(message, number);
+    }
+    if (stop) return absl::OkStatus();
   }
   if (!in.ConsumedEntireMessage()) {
     return absl::InvalidArgumentError(absl::StrCat(message, " is not a protobuf message"));
@@ -153,8 +148,8 @@ absl::Status DecodeStreamRequest(google::protobuf::io::ZeroCopyInputStream* inpu
   request.wide_rows.clear();
   CodedInputStream in(input);
   bool too_many = false;
-  const absl::Status status =
-      ReadFields(in, "GatherStreamRequest", [&](int number, WireType type, uint32_t tag) {
+  const absl::Status status = ReadFields(
+      in, "GatherStreamRequest", /*stop=*/false, [&](int number, WireType type, uint32_t tag) {
         switch (number) {
           case 1:
             return ReadUint(in, type, request.request_id);
@@ -211,8 +206,8 @@ std::string EncodeCancel(uint64_t request_id) {
   return out;
 }
 
-absl::Status DecodeStreamResponse(google::protobuf::io::ZeroCopyInputStream* input,
-                                  StreamResponse& response) {
+absl::StatusOr<size_t> DecodeResponseHeader(const uint8_t* data, size_t size, size_t message_bytes,
+                                            StreamResponse& response) {
   response.request_id = 0;
   response.kind = ResponseKind::kUnspecified;
   response.code = 0;
@@ -221,53 +216,66 @@ absl::Status DecodeStreamResponse(google::protobuf::io::ZeroCopyInputStream* inp
   response.last = false;
   response.failures.clear();
   response.checksums.clear();
-  response.rows_offset = 0;
   response.rows_bytes = 0;
-  CodedInputStream in(input);
+  CodedInputStream in(data, static_cast<int>(size));
   bool too_many = false;
-  return ReadFields(in, "GatherStreamResponse", [&](int number, WireType type, uint32_t tag) {
-    switch (number) {
-      case 1:
-        return ReadUint(in, type, response.request_id);
-      case 2:
-        return ReadEnum(in, type, response.kind);
-      case 3:
-        return ReadUint(in, type, response.code);
-      case 4:
-        return ReadBytes(in, type, kMaxMessageBytes, response.message);
-      case 5:
-        return ReadUint(in, type, response.piece);
-      case 6: {
-        uint32_t last = 0;
-        if (!ReadUint(in, type, last)) return false;
-        response.last = last != 0;
-        return true;
-      }
-      case 7:
-        return ReadFailure(in, type, response.failures);
-      case 8:
-        return ReadFixed(in, type, kMaxChecksums, response.checksums, too_many);
-      case 9:
-        return SkipBytes(in, type, response.rows_offset, response.rows_bytes);
-      default:
-        return WireFormat::SkipField(&in, tag);
-    }
-  });
+  bool at_rows = false;
+  const absl::Status status =
+      ReadFields(in, "GatherStreamResponse", at_rows, [&](int number, WireType type, uint32_t tag) {
+        switch (number) {
+          case 1:
+            return ReadUint(in, type, response.request_id);
+          case 2:
+            return ReadEnum(in, type, response.kind);
+          case 3:
+            return ReadUint(in, type, response.code);
+          case 4:
+            return ReadBytes(in, type, kMaxMessageBytes, response.message);
+          case 5:
+            return ReadUint(in, type, response.piece);
+          case 6: {
+            uint32_t last = 0;
+            if (!ReadUint(in, type, last)) return false;
+            response.last = last != 0;
+            return true;
+          }
+          case 7:
+            return ReadFailure(in, type, response.failures);
+          case 8:
+            return ReadFixed(in, type, kMaxChecksums, response.checksums, too_many);
+          case 9:
+            at_rows = type == WireFormat::WIRETYPE_LENGTH_DELIMITED &&
+                      in.ReadVarint64(&response.rows_bytes);
+            return at_rows;
+          default:
+            return WireFormat::SkipField(&in, tag);
+        }
+      });
+  const size_t header_bytes = static_cast<size_t>(in.CurrentPosition());
+  if (at_rows && message_bytes - header_bytes == response.rows_bytes) return header_bytes;
+  if (at_rows) {
+    return absl::InvalidArgumentError(
+        "GatherStreamResponse: the rows are cut off, or not its last field");
+  }
+  // What looks malformed may be cut off where the data ends.
+  if (size < message_bytes) return 0;
+  RETURN_IF_ERROR(status);
+  return header_bytes;
 }
 
-void EncodeAnswerHeader(uint64_t request_id, uint32_t piece, bool last,
-                        std::span<const uint32_t> checksums, uint64_t rows_bytes,
-                        std::string& out) {
-  uint8_t buffer[kMaxAnswerHeader];
-  uint8_t* end = WriteUint(1, request_id, buffer);
+size_t EncodeAnswerHeader(uint64_t request_id, uint32_t piece, bool last,
+                          std::span<const uint32_t> checksums, uint64_t rows_bytes, uint8_t* out) {
+  uint8_t* end = WriteUint(1, request_id, out);
   end = WriteUint(2, static_cast<uint32_t>(ResponseKind::kAnswer), end);
   if (piece != 0) end = WriteUint(5, piece, end);
   if (last) end = WriteUint(6, 1, end);
-  if (!checksums.empty()) end = WriteLengthTag(8, checksums.size_bytes(), end);
-  AppendTo(out, buffer, end);
-  out.append(reinterpret_cast<const char*>(checksums.data()), checksums.size_bytes());
-  if (rows_bytes == 0) return;
-  AppendTo(out, buffer, WriteLengthTag(9, rows_bytes, buffer));
+  if (!checksums.empty()) {
+    end = WriteLengthTag(8, checksums.size_bytes(), end);
+    std::memcpy(end, checksums.data(), checksums.size_bytes());
+    end += checksums.size_bytes();
+  }
+  if (rows_bytes != 0) end = WriteLengthTag(9, rows_bytes, end);
+  return static_cast<size_t>(end - out);
 }
 
 std::string EncodeErrorAnswer(uint64_t request_id, const absl::Status& status) {

@@ -63,23 +63,25 @@ struct StreamResponse {
   bool last = false;
   std::vector<std::pair<uint32_t, uint32_t>> failures;  // (position, code)
   std::vector<uint32_t> checksums;
-  // Where the row bytes lie within the message, for whoever scatters them; 0 bytes for none.
-  uint64_t rows_offset = 0;
-  uint64_t rows_bytes = 0;
+  uint64_t rows_bytes = 0;  // they are the message's last bytes
 };
 
-// Reads one message, skipping over the row bytes. InvalidArgument: not protobuf, a wrong wire type,
-// or a field cut off. `response` is reused as in DecodeStreamRequest.
-absl::Status DecodeStreamResponse(google::protobuf::io::ZeroCopyInputStream* input,
-                                  StreamResponse& response);
+// Reads a message of `message_bytes` up to its rows, of which `data` [size] are the first bytes,
+// and returns how many bytes those were: rows_bytes bytes of rows, and nothing else, follow. 0:
+// `size` bytes are too few, come again with more. InvalidArgument: not protobuf, a wrong wire type,
+// a field that is cut off or oversized, or one behind the rows. `response` is reused as in
+// DecodeStreamRequest.
+absl::StatusOr<size_t> DecodeResponseHeader(const uint8_t* data, size_t size, size_t message_bytes,
+                                            StreamResponse& response);
 
-// Bytes that EncodeAnswerHeader appends at most, checksums and error message apart.
+// Bytes that EncodeAnswerHeader writes at most, checksums apart.
 inline constexpr size_t kMaxAnswerHeader = 64;
 
-// Appends everything of an answer but the row bytes to `out`; exactly `rows_bytes` bytes of rows
-// must follow directly. `checksums` may be empty.
-void EncodeAnswerHeader(uint64_t request_id, uint32_t piece, bool last,
-                        std::span<const uint32_t> checksums, uint64_t rows_bytes, std::string& out);
+// Writes everything of an answer but the row bytes to `out`, which must hold kMaxAnswerHeader bytes
+// and the checksums' (may be none), and returns how many; exactly `rows_bytes` bytes of rows must
+// follow directly.
+size_t EncodeAnswerHeader(uint64_t request_id, uint32_t piece, bool last,
+                          std::span<const uint32_t> checksums, uint64_t rows_bytes, uint8_t* out);
 
 // Whole messages without rows: a request's one last answer when it failed, and the drain notice.
 std::string EncodeErrorAnswer(uint64_t request_id, const absl::Status& status);

@@ -11,6 +11,7 @@ namespace engram {
 absl::Status AdmitGather(const Table& table, absl::string_view digest, uint32_t layer,
                          uint32_t flags, std::span<const uint32_t> rows,
                          std::span<const uint64_t> wide_rows) {
+  if (table.rows->state().failed()) return table.rows->state().failure();
   if ((flags & ~kFlagChecksums) != 0) {
     return absl::UnimplementedError(
         absl::StrCat("request flags ", flags, " are not all known here"));

@@ -11,9 +11,9 @@
 
 namespace engram {
 
-// Holds a gather against the table: unknown flags (Unimplemented), the digest (InvalidArgument
-// unless 32 bytes, FailedPrecondition for another table), ids of the width that the layer does not
-// use (InvalidArgument), then every id (RowStore::Check). Pure.
+// Holds a gather against the table: rows that were lost (DataLoss), unknown flags (Unimplemented),
+// the digest (InvalidArgument unless 32 bytes, FailedPrecondition for another table), ids of the
+// width that the layer does not use (InvalidArgument), then every id (RowStore::Check). Pure.
 absl::Status AdmitGather(const Table& table, absl::string_view digest, uint32_t layer,
                          uint32_t flags, std::span<const uint32_t> rows,
                          std::span<const uint64_t> wide_rows);

@@ -5,14 +5,21 @@
 
 #include <grpcpp/support/slice.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "proto/base/mutex.h"
+#include "storage/arena.h"
 
 namespace engram {
 
+// One per serving thread. Buffers of two sizes lie in one arena on huge pages, the last one given
+// back is taken first, so that the one in the cache is written again. When all are out (clients
+// that read slowly), further ones come from the heap and go back there.
+//
 // Thread-safe: gRPC may drop a slice on any thread, also after the server is gone. A buffer's
 // states:
 //   1. free: in the pool's list, nobody touches it
@@ -20,41 +27,54 @@ namespace engram {
 //   3. travelling: a slice made by IntoSlice owns it and the pool; nobody writes
 class AnswerPool : public std::enable_shared_from_this<AnswerPool> {
  public:
-  static std::shared_ptr<AnswerPool> Create(size_t buffer_bytes);
+  static constexpr size_t kSmallBytes = 16 << 10;
+
+  // Buffers of kSmallBytes and of `large_bytes`. ResourceExhausted: no memory for the arena.
+  static absl::StatusOr<std::shared_ptr<AnswerPool>> Create(size_t large_bytes);
   ~AnswerPool();
 
   class Buffer {
    public:
-    Buffer(std::shared_ptr<AnswerPool> pool, uint8_t* data) : pool_(std::move(pool)), data_(data) {}
-    Buffer(Buffer&& other) noexcept : pool_(std::move(other.pool_)), data_(other.data_) {
+    Buffer(Buffer&& other) noexcept
+        : pool_(std::move(other.pool_)), data_(other.data_), bytes_(other.bytes_) {
       other.data_ = nullptr;
     }
     Buffer& operator=(Buffer&&) = delete;
     ~Buffer();
 
-    uint8_t* data() { return data_; }
+    uint8_t* data() { return data_; }  // aligned to 64 bytes
+    size_t bytes() const { return bytes_; }
 
-    // The first `size` bytes as a slice that gives the buffer back when gRPC drops it.
-    grpc::Slice IntoSlice(size_t size) &&;
+    // Bytes [begin, end) as a slice that gives the buffer back when gRPC drops it.
+    grpc::Slice IntoSlice(size_t begin, size_t end) &&;
 
    private:
+    friend class AnswerPool;
+    Buffer(std::shared_ptr<AnswerPool> pool, uint8_t* data, size_t bytes)
+        : pool_(std::move(pool)), data_(data), bytes_(bytes) {}
+
     std::shared_ptr<AnswerPool> pool_;
     uint8_t* data_;
+    size_t bytes_;
   };
 
-  Buffer Take();
-  size_t buffer_bytes() const { return buffer_bytes_; }
+  // A buffer that holds `bytes`, at most the large size.
+  Buffer Take(size_t bytes);
+  size_t large_bytes() const { return sizes_[1].bytes; }
 
  private:
-  explicit AnswerPool(size_t buffer_bytes) : buffer_bytes_(buffer_bytes) {}
-  void GiveBack(uint8_t* data);
+  struct Size {
+    size_t bytes = 0;
+    std::vector<uint8_t*> free;
+  };
 
-  // Beyond so many free buffers memory goes back to the system.
-  static constexpr size_t kMaxFree = 256;
+  AnswerPool(Arena arena, size_t large_bytes);
+  void GiveBack(uint8_t* data, size_t bytes);
+  bool InArena(const uint8_t* data) const;
 
-  const size_t buffer_bytes_;
+  const Arena arena_;
   Mutex mutex_;
-  std::vector<uint8_t*> free_ ABSL_GUARDED_BY(mutex_);
+  std::array<Size, 2> sizes_;  // their free lists are guarded by mutex_
 };
 
 }  // namespace engram

@@ -1,4 +1,4 @@
-// engramd: loads one shard of a checkpoint's Engram tables into memory and serves it until SIGTERM.
+// engramd: loads one shard of a checkpoint's Engram tables and serves it until SIGTERM.
 #include <malloc.h>
 #include <signal.h>
 
@@ -8,10 +8,13 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "proto/base/file.h"
+#include "proto/base/process_tuning.h"
 #include "proto/base/status_macros.h"
 #include "service/server.h"
 #include "service/version.h"
 #include "storage/table.h"
+#include "storage/verifier.h"
 
 namespace engram {
 namespace {
@@ -22,11 +25,15 @@ constexpr absl::Duration kDrainGrace = absl::Seconds(10);
 struct Flags {
   std::string checkpoint;
   std::string shard = "0/1";
+  std::string shard_map;
   std::string store = "memory";
   std::string sidecar;
   std::string expect_digest;
   uint32_t load_threads = 0;
   uint64_t spin_us = 0;
+  uint64_t memory_budget = 0;
+  uint64_t verify_mb_s = 500;
+  uint64_t verify_interval_s = 0;
   uint64_t drain_ms = 500;
   ServerOptions server;
 };
@@ -36,9 +43,18 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "Hugging Face checkpoint directory: config.json, the safetensors files that hold "
                  "Engram tables (with index), tokenizer.json where there is one")
       ->required();
-  app.add_option("--shard", flags.shard, "I/N: the I-th of N equal ranges of every layer's rows")
+  app.add_option("--shard", flags.shard,
+                 "I/N: the I-th of N equal ranges of every layer's rows; with --shard-map a name")
       ->capture_default_str();
-  app.add_option("--store", flags.store, "Where rows live while they are served: memory")
+  app.add_option("--shard-map", flags.shard_map,
+                 "JSON file that says what each shard holds, by shares or by ranges of rows");
+  app.add_option(
+         "--store", flags.store,
+         "Where rows live while they are served: memory, or mapped (the checkpoint's files, "
+         "through the page cache)")
+      ->capture_default_str();
+  app.add_option("--memory-budget", flags.memory_budget,
+                 "Bytes that a `memory` shard may take (0: what the machine or cgroup has left)")
       ->capture_default_str();
   app.add_option("--listen", flags.server.listen,
                  "host:port (port 0 picks one) or unix:PATH of the lookup service")
@@ -56,6 +72,13 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--spin-us", flags.spin_us,
                  "Microseconds a thread polls before it sleeps; 0: an idle server takes no CPU")
       ->capture_default_str();
+  app.add_option("--verify-mb-s", flags.verify_mb_s,
+                 "Megabytes of rows verified a second in the background (0: as fast as can be)")
+      ->capture_default_str();
+  app.add_option("--verify-interval", flags.verify_interval_s,
+                 "Seconds between two verifications of all rows (0: only what the load has not "
+                 "verified)")
+      ->capture_default_str();
   app.add_option("--drain-ms", flags.drain_ms,
                  "On SIGTERM: milliseconds between telling clients and ending their streams")
       ->capture_default_str();
@@ -71,20 +94,26 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.set_version_flag("--version", kVersion);
 }
 
+void PrintLog(absl::string_view line) { std::cerr << absl::StrCat(line, "\n") << std::flush; }
+
 absl::StatusOr<LoadOptions> ToLoadOptions(const Flags& flags) {
-  if (flags.store != "memory") {
-    return absl::UnimplementedError(
-        absl::StrCat("--store ", flags.store, ": this version has the store `memory` alone"));
-  }
   LoadOptions options;
   options.checkpoint = flags.checkpoint;
   options.sidecar = flags.sidecar;
-  ASSIGN_OR_RETURN(options.shard, Shard::Parse(flags.shard));
+  options.memory_budget = flags.memory_budget;
+  ASSIGN_OR_RETURN(options.store, ParseStoreKind(flags.store));
+  if (flags.shard_map.empty()) {
+    ASSIGN_OR_RETURN(options.shard, Shard::Parse(flags.shard));
+  } else {
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(flags.shard_map, kMaxShardMapBytes));
+    ASSIGN_OR_RETURN(options.shard_map, ShardMap::Parse(text, flags.shard_map));
+    ASSIGN_OR_RETURN(options.shard, options.shard_map->Find(flags.shard));
+  }
   if (!flags.expect_digest.empty()) {
     ASSIGN_OR_RETURN(options.expect_digest, Sha256FromHex(flags.expect_digest));
   }
   options.threads = flags.load_threads;
-  options.log = [](absl::string_view line) { std::cerr << line << std::endl; };
+  options.log = PrintLog;
   return options;
 }
 
@@ -95,6 +124,19 @@ void PrintServing(const Table& table, const Server& server) {
                    " bytes=", table.rows->bytes(), " listen=", server.address());
   if (!server.health_address().empty()) absl::StrAppend(&line, " health=", server.health_address());
   std::cout << line << std::endl;
+}
+
+// null where the load has verified every row and nobody asks for more.
+std::unique_ptr<Verifier> StartVerifier(const Flags& flags, const RowStore& rows) {
+  VerifierOptions options;
+  options.bytes_per_second = flags.verify_mb_s * 1'000'000;
+  options.log = PrintLog;
+  if (flags.verify_interval_s != 0) {
+    options.interval = absl::Seconds(static_cast<int64_t>(flags.verify_interval_s));
+  } else if (rows.state().verified_passes != 0) {
+    return nullptr;
+  }
+  return std::make_unique<Verifier>(rows, std::move(options));
 }
 
 absl::Status Run(const Flags& flags) {
@@ -109,11 +151,13 @@ absl::Status Run(const Flags& flags) {
   options.spin = absl::Microseconds(flags.spin_us);
   RETURN_IF_ERROR(options.Validate());
   ASSIGN_OR_RETURN(Table loaded, LoadTable(load));
+  malloc_trim(0);  // What parsing took is not kept for answers.
   const auto table = std::make_shared<const Table>(std::move(loaded));
 
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // While loading, SIGTERM ends us at once.
   ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Start(table, options));
   PrintServing(*table, *server);
+  const std::unique_ptr<Verifier> verifier = StartVerifier(flags, *table->rows);
   int signal = 0;
   sigwait(&signals, &signal);
   std::cerr << "signal " << signal << ": draining" << std::endl;
@@ -122,10 +166,7 @@ absl::Status Run(const Flags& flags) {
 }
 
 int Main(int argc, char** argv) {
-  // Answers come and go in blocks of 256 KiB: keep them, instead of asking the kernel each time.
-  mallopt(M_MMAP_THRESHOLD, 64 << 20);
-  mallopt(M_TRIM_THRESHOLD, 256 << 20);
-  mallopt(M_TOP_PAD, 16 << 20);
+  TuneProcess();
   CLI::App app{"engramd serves a shard of a model's Engram tables from memory"};
   app.failure_message([](const CLI::App*, const CLI::Error& error) {
     return absl::StrCat("error: ", error.what(), " (see --help)\n");

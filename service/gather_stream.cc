@@ -12,6 +12,11 @@
 
 namespace engram {
 
+size_t AnswerBufferBytes(size_t row_bytes) {
+  const size_t rows = std::max<size_t>(1, kPieceBytes / row_bytes);
+  return kMaxAnswerHeader + rows * (row_bytes + sizeof(uint32_t));
+}
+
 void GatherStream::Listen(CallContext& context) { new GatherStream(context); }
 
 GatherStream::GatherStream(CallContext& context)
@@ -23,10 +28,13 @@ GatherStream::GatherStream(CallContext& context)
       written_([this](bool ok) { OnWritten(ok); }),
       finished_([this](bool ok) { OnFinished(ok); }) {
   context_.engram.RequestGatherStream(&server_context_, &stream_, context_.queue.get(),
-                                      context_.queue.get(), &started_);
+                                      context_.queue.get(), started_.Tag());
 }
 
-GatherStream::~GatherStream() { context_.long_calls.erase(this); }
+GatherStream::~GatherStream() {
+  context_.long_calls.erase(this);
+  context_.prefill.Remove(*this);
+}
 
 void GatherStream::OnStarted(bool ok) {
   if (!ok) {  // The server shuts down: no call came.
@@ -44,7 +52,7 @@ void GatherStream::Read() {
   if (reading_ || read_closed_ || broken_ || finishing_) return;
   if (short_messages_.size() > context_.options.max_requests_in_flight) return;
   reading_ = true;
-  stream_.Read(&incoming_, &read_);
+  stream_.Read(&incoming_, read_.Tag());
 }
 
 void GatherStream::OnRead(bool ok) {
@@ -59,45 +67,48 @@ void GatherStream::OnRead(bool ok) {
   }
   Receive();
   incoming_.Clear();
+  WriteNext();  // before the next read: the answer is waited for
   Read();
-  WriteNext();
 }
 
 // One message in: a request that waits from now on, or an answer that says why not.
 void GatherStream::Receive() {
+  if (spare_.empty()) spare_.push_back(std::make_unique<Pending>());
+  StreamRequest& request = spare_.back()->request;
   grpc::ProtoBufferReader reader(&incoming_);
   absl::Status status =
       reader.status().ok()
-          ? DecodeStreamRequest(&reader, context_.options.max_rows_per_request, request_)
+          ? DecodeStreamRequest(&reader, context_.options.max_rows_per_request, request)
           : absl::InvalidArgumentError("unreadable message");
-  if (status.ok() && request_.kind == RequestKind::kCancel) {
-    return CancelRequest(request_.request_id);
-  }
+  if (status.ok() && request.kind == RequestKind::kCancel) return CancelRequest(request.request_id);
   // An id that is under way keeps its one last answer for itself.
-  const bool reused = ids_.count(request_.request_id) != 0;
-  if (reused) {
-    return AnswerError(0, absl::InvalidArgumentError(absl::StrCat(
-                              "request id ", request_.request_id, " is still being answered")));
+  if (ids_.contains(request.request_id)) {
+    return AnswerError(0, absl::InvalidArgumentError(absl::StrCat("request id ", request.request_id,
+                                                                  " is still being answered")));
   }
-  if (status.ok()) status = Admit();
-  if (!status.ok()) return AnswerError(request_.request_id, status);
-  Pending pending;
-  pending.deadline = request_.budget_us == 0
-                         ? absl::InfiniteFuture()
-                         : absl::Now() + absl::Microseconds(static_cast<int64_t>(
-                                             std::min<uint64_t>(request_.budget_us, INT64_MAX)));
-  ids_.insert(request_.request_id);
-  auto& queue = request_.priority == WirePriority::kPrefill ? prefill_ : decode_;
-  pending.request = std::move(request_);
-  queue.push_back(std::move(pending));
+  if (status.ok()) status = Admit(request);
+  if (!status.ok()) return AnswerError(request.request_id, status);
+  const absl::Time now = absl::Now();
+  std::unique_ptr<Pending> pending = std::move(spare_.back());
+  spare_.pop_back();
+  pending->deadline = request.budget_us == 0
+                          ? absl::InfiniteFuture()
+                          : now + absl::Microseconds(static_cast<int64_t>(
+                                      std::min<uint64_t>(request.budget_us, INT64_MAX)));
+  pending->next_row = 0;
+  pending->next_piece = 0;
+  ids_.insert(request.request_id);
+  const bool prefill = request.priority == WirePriority::kPrefill;
+  if (!prefill) context_.last_decode = now;
+  (prefill ? prefill_ : decode_).push_back(std::move(pending));
 }
 
-absl::Status GatherStream::Admit() {
-  if (request_.kind != RequestKind::kGather) {
+absl::Status GatherStream::Admit(const StreamRequest& request) {
+  if (request.kind != RequestKind::kGather) {
     return absl::UnimplementedError(
-        absl::StrCat("request kind ", static_cast<uint32_t>(request_.kind), " is not known here"));
+        absl::StrCat("request kind ", static_cast<uint32_t>(request.kind), " is not known here"));
   }
-  if (request_.request_id == 0) return absl::InvalidArgumentError("request id 0 is not allowed");
+  if (request.request_id == 0) return absl::InvalidArgumentError("request id 0 is not allowed");
   if (context_.phase != Phase::kServing) {
     NoticeDrain();
     return absl::UnavailableError("the server is draining; nothing was started");
@@ -107,18 +118,18 @@ absl::Status GatherStream::Admit() {
                                                      context_.options.max_requests_in_flight,
                                                      " requests are in flight on this stream"));
   }
-  return AdmitGather(context_.table, request_.digest, request_.layer, request_.flags, request_.rows,
-                     request_.wide_rows);
+  return AdmitGather(context_.table, request.digest, request.layer, request.flags, request.rows,
+                     request.wide_rows);
 }
 
 void GatherStream::CancelRequest(uint64_t request_id) {
   for (auto* queue : {&decode_, &prefill_}) {
-    const auto it = std::find_if(queue->begin(), queue->end(), [&](const Pending& pending) {
-      return pending.request.request_id == request_id;
+    const auto it = std::find_if(queue->begin(), queue->end(), [&](const auto& pending) {
+      return pending->request.request_id == request_id;
     });
     if (it == queue->end()) continue;
+    Retire(std::move(*it));
     queue->erase(it);
-    ids_.erase(request_id);
     return AnswerError(request_id, absl::CancelledError("cancelled by the client"));
   }
   // Answered already: the cancel came too late, which is no error.
@@ -128,65 +139,82 @@ void GatherStream::AnswerError(uint64_t request_id, const absl::Status& status) 
   short_messages_.push_back(EncodeErrorAnswer(request_id, status));
 }
 
+void GatherStream::Retire(std::unique_ptr<Pending> pending) {
+  ids_.erase(pending->request.request_id);
+  spare_.push_back(std::move(pending));
+}
+
 void GatherStream::WriteNext() {
-  if (writing_ || broken_ || finishing_) return;
+  if (!can_write()) return;
   if (!short_messages_.empty()) {
     const grpc::Slice slice(short_messages_.front());
     short_messages_.pop_front();
-    return Write(grpc::ByteBuffer(&slice, 1));
+    return Write(slice);
   }
-  if (pending() > 0) return WritePiece(decode_.empty() ? prefill_ : decode_);
+  if (!decode_.empty()) return WritePiece(decode_, kPieceBytes);
+  if (!prefill_.empty()) return context_.prefill.Add(*this);
   EndIfQuiet();
+}
+
+void GatherStream::TakeTurn() {
+  // What is more urgent may have come since.
+  if (!can_write() || !short_messages_.empty() || !decode_.empty() || prefill_.empty()) {
+    return WriteNext();
+  }
+  const bool beside_decode = absl::Now() - context_.last_decode < kDecodeActive;
+  WritePiece(prefill_, beside_decode ? kPieceBytesBesideDecode : kPieceBytes);
 }
 
 // Writes the next piece of the first request of `queue`, or its error. The request goes to the back
 // of its queue while it has more pieces, so that equals share the stream.
-void GatherStream::WritePiece(std::deque<Pending>& queue) {
-  Pending pending = std::move(queue.front());
+void GatherStream::WritePiece(PendingQueue& queue, size_t piece_bytes) {
+  std::unique_ptr<Pending> pending = std::move(queue.front());
   queue.pop_front();
-  const StreamRequest& request = pending.request;
+  const StreamRequest& request = pending->request;
   const size_t row_bytes = context_.table.rows->layout().row_bytes();
-  const size_t count = std::min(pending.rows() - pending.next_row,
-                                std::max<size_t>(1, context_.pool->buffer_bytes() / row_bytes));
-  const bool checksums = (request.flags & kFlagChecksums) != 0;
-  checksums_.resize(checksums ? count : 0);
-  AnswerPool::Buffer buffer = context_.pool->Take();
-  absl::Status status;
-  if (absl::Now() > pending.deadline) {
-    status =
-        absl::DeadlineExceededError("the request's time was over before its rows were gathered");
-  } else {
-    const auto gather = [&](auto ids) {
-      return context_.table.rows->Gather(request.layer, ids.subspan(pending.next_row, count),
-                                         buffer.data(), checksums ? checksums_.data() : nullptr);
-    };
-    status = request.wide_rows.empty() ? gather(std::span<const uint32_t>(request.rows))
-                                       : gather(std::span<const uint64_t>(request.wide_rows));
-  }
+  const size_t count =
+      std::min(pending->rows() - pending->next_row, std::max<size_t>(1, piece_bytes / row_bytes));
+  checksums_.resize((request.flags & kFlagChecksums) != 0 ? count : 0);
+  // The header's length is known when all of it is; it goes right before the rows.
+  const size_t room = kMaxAnswerHeader + checksums_.size() * sizeof(uint32_t);
+  AnswerPool::Buffer buffer = context_.pool->Take(room + count * row_bytes);
+  const absl::Status status = GatherPiece(*pending, count, buffer.data() + room);
   if (!status.ok()) {
-    ids_.erase(request.request_id);
-    const grpc::Slice slice(EncodeErrorAnswer(request.request_id, status));
-    return Write(grpc::ByteBuffer(&slice, 1));
+    const grpc::Slice error(EncodeErrorAnswer(request.request_id, status));
+    Retire(std::move(pending));
+    return Write(error);
   }
-  const bool last = pending.next_row + count == pending.rows();
-  header_.clear();
-  EncodeAnswerHeader(request.request_id, pending.next_piece, last, checksums_, count * row_bytes,
-                     header_);
-  const grpc::Slice slices[2] = {grpc::Slice(header_),
-                                 std::move(buffer).IntoSlice(count * row_bytes)};
-  pending.next_row += count;
-  ++pending.next_piece;
+  const bool last = pending->next_row + count == pending->rows();
+  header_.resize(room);
+  const size_t header_bytes = EncodeAnswerHeader(request.request_id, pending->next_piece, last,
+                                                 checksums_, count * row_bytes, header_.data());
+  std::copy_n(header_.data(), header_bytes, buffer.data() + room - header_bytes);
+  pending->next_row += count;
+  ++pending->next_piece;
   if (last) {
-    ids_.erase(request.request_id);
+    Retire(std::move(pending));
   } else {
     queue.push_back(std::move(pending));
   }
-  Write(grpc::ByteBuffer(slices, 2));
+  Write(std::move(buffer).IntoSlice(room - header_bytes, room + count * row_bytes));
 }
 
-void GatherStream::Write(const grpc::ByteBuffer& message) {
+absl::Status GatherStream::GatherPiece(const Pending& pending, size_t count, uint8_t* rows) {
+  if (pending.deadline != absl::InfiniteFuture() && absl::Now() > pending.deadline) {
+    return absl::DeadlineExceededError("the request's time was over before its rows were gathered");
+  }
+  const StreamRequest& request = pending.request;
+  const auto gather = [&](auto ids) {
+    return context_.table.rows->Gather(request.layer, ids.subspan(pending.next_row, count), rows,
+                                       checksums_.empty() ? nullptr : checksums_.data());
+  };
+  return request.wide_rows.empty() ? gather(std::span<const uint32_t>(request.rows))
+                                   : gather(std::span<const uint64_t>(request.wide_rows));
+}
+
+void GatherStream::Write(const grpc::Slice& message) {
   writing_ = true;
-  stream_.Write(message, &written_);
+  stream_.Write(grpc::ByteBuffer(&message, 1), written_.Tag());
 }
 
 void GatherStream::OnWritten(bool ok) {
@@ -222,7 +250,7 @@ void GatherStream::EndIfQuiet() {
   finishing_ = true;
   stream_.Finish(ending_ ? grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server is draining")
                          : grpc::Status::OK,
-                 &finished_);
+                 finished_.Tag());
 }
 
 void GatherStream::OnFinished(bool) {

@@ -6,10 +6,10 @@
 
 #include <deque>
 #include <memory>
-#include <optional>
 #include <string>
-#include <unordered_set>
+#include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "proto/wire.h"
@@ -18,6 +18,17 @@
 
 namespace engram {
 
+// Bytes of rows in one message: they keep the pipe busy, and are still in the core's cache when the
+// kernel copies them.
+inline constexpr size_t kPieceBytes = 256 << 10;
+// Of prefill answers while decode requests come to the same thread (one within kDecodeActive): a
+// decode request waits for at most one of them.
+inline constexpr size_t kPieceBytesBesideDecode = 64 << 10;
+inline constexpr absl::Duration kDecodeActive = absl::Milliseconds(50);
+
+// Bytes that a buffer of the pool must hold for one piece of rows of that size.
+size_t AnswerBufferBytes(size_t row_bytes);
+
 // Invariants
 // 1. All of it runs on the thread of its completion queue: no locks.
 // 2. At most one read and one write are under way. While a write is, everything else waits: the
@@ -25,17 +36,21 @@ namespace engram {
 // 3. Every request id that was read gets exactly one answer with `last`, unless the stream breaks.
 // 4. Reading stops while more short messages wait than requests may be in flight: a client that
 //    sends and never reads takes bounded memory.
-// 5. The object deletes itself when nothing is under way and the call is over.
-class GatherStream final : public LongCall {
+// 5. A piece of prefill is written in a turn of its own, when the queue has no event waiting.
+// 6. The object deletes itself when nothing is under way and the call is over.
+class GatherStream final : public LongCall, public Turns::Taker {
  public:
   // Waits for the next call of this method on the queue; one object serves one call.
   static void Listen(CallContext& context);
 
   void BeginDrain() override;
+  void OnStoreFailure() override { BeginDrain(); }  // clients should go elsewhere
   void End() override;
+  void TakeTurn() override;
 
  private:
-  // A request that has been admitted and not answered to its end.
+  // A request that has been admitted and not answered to its end. Used again and again: its vectors
+  // keep their memory.
   struct Pending {
     StreamRequest request;
     absl::Time deadline;
@@ -44,6 +59,7 @@ class GatherStream final : public LongCall {
 
     size_t rows() const { return request.rows.size() + request.wide_rows.size(); }
   };
+  using PendingQueue = std::deque<std::unique_ptr<Pending>>;
 
   explicit GatherStream(CallContext& context);
   ~GatherStream() override;
@@ -56,31 +72,35 @@ class GatherStream final : public LongCall {
   // Starts the next read, unless one is under way or it must wait (invariant 4).
   void Read();
   void Receive();
-  absl::Status Admit();
+  absl::Status Admit(const StreamRequest& request);
   void CancelRequest(uint64_t request_id);
   // Once per stream, before anything is refused.
   void NoticeDrain();
   void AnswerError(uint64_t request_id, const absl::Status& status);
   // Writes the next message, if none is being written: notices and errors, then a piece of the
-  // first request of the highest priority.
+  // first decode request; prefill waits for its turn.
   void WriteNext();
-  void WritePiece(std::deque<Pending>& queue);
-  void Write(const grpc::ByteBuffer& message);
+  void WritePiece(PendingQueue& queue, size_t piece_bytes);
+  absl::Status GatherPiece(const Pending& pending, size_t count, uint8_t* rows);
+  void Write(const grpc::Slice& message);
   void EndIfQuiet();
+  bool can_write() const { return !writing_ && !broken_ && !finishing_; }
   size_t pending() const { return decode_.size() + prefill_.size(); }
+  // Ends the life of a request in flight.
+  void Retire(std::unique_ptr<Pending> pending);
 
   CallContext& context_;
   const CallCount count_;
   grpc::ServerContext server_context_;
   grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream_;
   grpc::ByteBuffer incoming_;
-  StreamRequest request_;
 
   std::deque<std::string> short_messages_;  // errors and notices, whole
-  std::deque<Pending> decode_;
-  std::deque<Pending> prefill_;
-  std::unordered_set<uint64_t> ids_;  // of requests in decode_ and prefill_
-  std::string header_;
+  PendingQueue decode_;
+  PendingQueue prefill_;
+  std::vector<std::unique_ptr<Pending>> spare_;
+  absl::flat_hash_set<uint64_t> ids_;  // of requests in decode_ and prefill_
+  std::vector<uint8_t> header_;
   std::vector<uint32_t> checksums_;
 
   bool reading_ = false;

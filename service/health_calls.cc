@@ -17,8 +17,8 @@ HealthCheckResponse Respond(const CallContext& context, const std::string& servi
   if (!IsOurs(service)) {
     response.set_status(HealthCheckResponse::SERVICE_UNKNOWN);
   } else {
-    response.set_status(context.phase == Phase::kServing ? HealthCheckResponse::SERVING
-                                                         : HealthCheckResponse::NOT_SERVING);
+    const bool serving = context.phase == Phase::kServing && !context.table.rows->state().failed();
+    response.set_status(serving ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING);
   }
   return response;
 }
@@ -32,7 +32,7 @@ class CheckCall {
         started_([this](bool ok) { OnStarted(ok); }),
         finished_([this](bool) { delete this; }) {
     context_.health.RequestCheck(&server_context_, &request_, &writer_, context_.queue.get(),
-                                 context_.queue.get(), &started_);
+                                 context_.queue.get(), started_.Tag());
   }
 
  private:
@@ -43,9 +43,9 @@ class CheckCall {
     }
     if (context_.phase < Phase::kEnding) new CheckCall(context_);
     if (IsOurs(request_.service())) {
-      writer_.Finish(Respond(context_, request_.service()), grpc::Status::OK, &finished_);
+      writer_.Finish(Respond(context_, request_.service()), grpc::Status::OK, finished_.Tag());
     } else {
-      writer_.FinishWithError({grpc::StatusCode::NOT_FOUND, "unknown service"}, &finished_);
+      writer_.FinishWithError({grpc::StatusCode::NOT_FOUND, "unknown service"}, finished_.Tag());
     }
   }
 
@@ -68,13 +68,14 @@ class WatchCall final : public LongCall {
         written_([this](bool ok) { OnWritten(ok); }),
         finished_([this](bool) { OnFinished(); }),
         closed_([this](bool) { OnClosed(); }) {
-    server_context_.AsyncNotifyWhenDone(&closed_);
+    server_context_.AsyncNotifyWhenDone(closed_.Tag());
     context_.health.RequestWatch(&server_context_, &request_, &writer_, context_.queue.get(),
-                                 context_.queue.get(), &started_);
+                                 context_.queue.get(), started_.Tag());
   }
   ~WatchCall() override { context_.long_calls.erase(this); }
 
   void BeginDrain() override { Say(); }
+  void OnStoreFailure() override { Say(); }
   void End() override {
     ending_ = true;
     FinishIfQuiet();
@@ -101,7 +102,7 @@ class WatchCall final : public LongCall {
     if (response.status() == said_) return;
     said_ = response.status();
     writing_ = true;
-    writer_.Write(response, &written_);
+    writer_.Write(response, written_.Tag());
   }
 
   void OnWritten(bool ok) {
@@ -124,7 +125,7 @@ class WatchCall final : public LongCall {
   void FinishIfQuiet() {
     if (!ending_ || writing_ || finishing_) return;
     finishing_ = true;
-    writer_.Finish(grpc::Status::OK, &finished_);
+    writer_.Finish(grpc::Status::OK, finished_.Tag());
   }
 
   void OnFinished() {

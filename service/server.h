@@ -15,6 +15,9 @@ namespace engram {
 // Threads "engram-serve": each owns a completion queue, polls it and does all the work of its
 // calls, gathers included. Nothing is shared between them but the read-only table and the answer
 // pool.
+//
+// When the table's store fails (StoreState) the server stays up, unhealthy, and answers every
+// gather with DATA_LOSS.
 class Server {
  public:
   // Listens and serves until Stop. InvalidArgument: the options. Unavailable: an address cannot be

@@ -11,8 +11,9 @@
 namespace engram {
 namespace {
 
-v1::ServerState StateOf(Phase phase) {
-  return phase == Phase::kServing ? v1::SERVER_STATE_SERVING : v1::SERVER_STATE_DRAINING;
+v1::ServerState StateOf(const CallContext& context) {
+  if (context.table.rows->state().failed()) return v1::SERVER_STATE_FAILED;
+  return context.phase == Phase::kServing ? v1::SERVER_STATE_SERVING : v1::SERVER_STATE_DRAINING;
 }
 
 absl::Status Describe(const CallContext& context, const v1::DescribeRequest& request,
@@ -29,7 +30,7 @@ absl::Status Describe(const CallContext& context, const v1::DescribeRequest& req
   generation->set_digest(table.digest.data(), table.digest.size());
   generation->set_state(v1::GENERATION_STATE_ACTIVE);
   ToMessage(table.rows->ranges(), generation);
-  response.set_state(StateOf(context.phase));
+  response.set_state(StateOf(context));
   response.set_shard_index(table.shard.index);
   response.set_shard_count(table.shard.count);
   v1::Limits* limits = response.mutable_limits();
@@ -38,6 +39,10 @@ absl::Status Describe(const CallContext& context, const v1::DescribeRequest& req
   limits->set_max_request_bytes(context.options.max_request_bytes);
   limits->set_max_requests_in_flight(context.options.max_requests_in_flight);
   response.add_features(v1::FEATURE_ROW_CHECKSUMS);
+  const StoreState& state = table.rows->state();
+  response.mutable_verification()->set_passes(state.verified_passes);
+  response.mutable_verification()->set_rows(state.verified_rows);
+  response.set_failure(std::string(state.failure().message()));
   return absl::OkStatus();
 }
 
@@ -85,7 +90,7 @@ class UnaryCall {
         started_([this](bool ok) { OnStarted(ok); }),
         finished_([this](bool) { delete this; }) {
     (context_.engram.*method_)(&server_context_, &request_, &writer_, context_.queue.get(),
-                               context_.queue.get(), &started_);
+                               context_.queue.get(), started_.Tag());
   }
 
  private:
@@ -98,9 +103,9 @@ class UnaryCall {
     Response response;
     const absl::Status status = handler_(context_, request_, response);
     if (status.ok()) {
-      writer_.Finish(response, grpc::Status::OK, &finished_);
+      writer_.Finish(response, grpc::Status::OK, finished_.Tag());
     } else {
-      writer_.FinishWithError(ToGrpcStatus(status), &finished_);
+      writer_.FinishWithError(ToGrpcStatus(status), finished_.Tag());
     }
   }
 

@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <numeric>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/strip.h"
 #include "proto/base/file.h"
 #include "proto/base/json.h"
 #include "proto/base/status_macros.h"
@@ -25,36 +23,15 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxConfigBytes = 16 << 20;
 constexpr uint64_t kMaxIndexBytes = 256 << 20;
-constexpr uint32_t kValuesPerScale = 32;
 constexpr absl::string_view kIndexFile = "model.safetensors.index.json";
-constexpr absl::string_view kWeight = "weight";
-constexpr absl::string_view kScale = "scale";
 
-// Which table, and which half of it, a tensor's name means.
-struct TableTensor {
-  uint32_t layer = 0;
-  bool is_scale = false;
-};
-
-// Matches `[PREFIX.]layers.L.engram.embed.weight` and `.scale`.
-std::optional<TableTensor> ParseTableTensor(absl::string_view name) {
-  TableTensor tensor;
-  if (absl::ConsumeSuffix(&name, ".engram.embed.scale")) {
-    tensor.is_scale = true;
-  } else if (!absl::ConsumeSuffix(&name, ".engram.embed.weight")) {
-    return std::nullopt;
-  }
-  const size_t dot = name.rfind('.');
-  if (dot == absl::string_view::npos) return std::nullopt;
-  const absl::string_view layer = name.substr(dot + 1);
-  absl::string_view prefix = name.substr(0, dot);
-  if (!absl::ConsumeSuffix(&prefix, "layers")) return std::nullopt;
-  if (!prefix.empty() && !absl::EndsWith(prefix, ".")) return std::nullopt;
-  // "01" and "+1" are not how a layer is written: SimpleAtoi alone would take them.
-  if (!absl::SimpleAtoi(layer, &tensor.layer) || absl::StrCat(tensor.layer) != layer) {
-    return std::nullopt;
-  }
-  return tensor;
+// Whether there is such a file; a path that cannot be looked at is an error, not absence.
+absl::StatusOr<bool> Exists(const std::string& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (status.type() == fs::file_type::not_found) return false;
+  if (error) return SystemError(error.value(), absl::StrCat("cannot look at ", path));
+  return true;
 }
 
 // Reads each file's header once.
@@ -69,6 +46,8 @@ class HeaderCache {
                      ReadSafetensorsHeader(absl::StrCat(directory_, "/", file)));
     return &headers_.emplace(file, std::move(header)).first->second;
   }
+
+  const std::string& directory() const { return directory_; }
 
  private:
   const std::string directory_;
@@ -93,37 +72,35 @@ absl::Status CheckFileName(const JsonFields& map, const std::string& name,
   return absl::OkStatus();
 }
 
-absl::StatusOr<TensorPlace> FindIndexed(const std::string& directory, const std::string& file,
-                                        const std::string& name, HeaderCache& headers) {
-  const std::string path = absl::StrCat(directory, "/", file);
-  std::error_code error;
-  if (!fs::exists(path, error)) {
+absl::StatusOr<TensorPlace> FindIndexed(const std::string& file, const std::string& name,
+                                        HeaderCache& headers) {
+  const std::string path = absl::StrCat(headers.directory(), "/", file);
+  const absl::StatusOr<const SafetensorsFile*> header = headers.Get(file);
+  if (absl::IsNotFound(header.status())) {
     return absl::NotFoundError(
         absl::StrCat(path, ": the file is missing; ", kIndexFile, " places `", name, "` in it"));
   }
-  ASSIGN_OR_RETURN(const SafetensorsFile* header, headers.Get(file));
-  const auto tensor = header->tensors.find(name);
-  if (tensor == header->tensors.end()) {
+  RETURN_IF_ERROR(header.status());
+  const auto tensor = (*header)->tensors.find(name);
+  if (tensor == (*header)->tensors.end()) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": holds no tensor `", name, "`, which ", kIndexFile, " places in it"));
   }
   return PlaceOf(file, name, tensor->second);
 }
 
-absl::StatusOr<std::vector<TensorPlace>> IndexedTableTensors(const std::string& directory) {
-  const std::string path = absl::StrCat(directory, "/", kIndexFile);
+absl::StatusOr<std::vector<TensorPlace>> IndexedTensors(ModelFamily family, HeaderCache& headers) {
+  const std::string path = absl::StrCat(headers.directory(), "/", kIndexFile);
   ASSIGN_OR_RETURN(const nlohmann::json index, ReadJsonFile(path, kMaxIndexBytes));
   if (!index.contains("weight_map") || !index["weight_map"].is_object()) {
     return JsonFields(index, path).Complain("weight_map", "is missing or not a JSON object");
   }
   const JsonFields map(index["weight_map"], absl::StrCat(path, ": weight_map"));
-  HeaderCache headers(directory);
   std::vector<TensorPlace> places;
   for (const auto& [name, file] : map.object().items()) {
-    if (!ParseTableTensor(name).has_value()) continue;
+    if (!IsTableTensor(family, name)) continue;
     RETURN_IF_ERROR(CheckFileName(map, name, file));
-    ASSIGN_OR_RETURN(TensorPlace place,
-                     FindIndexed(directory, file.get<std::string>(), name, headers));
+    ASSIGN_OR_RETURN(TensorPlace place, FindIndexed(file.get<std::string>(), name, headers));
     places.push_back(std::move(place));
   }
   return places;
@@ -138,112 +115,55 @@ absl::StatusOr<std::vector<std::string>> ListSafetensors(const std::string& dire
     const std::string name = it->path().filename().string();
     if (absl::EndsWith(name, ".safetensors")) files.push_back(name);
   }
-  if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot list ", directory));
+  if (error) return SystemError(error.value(), absl::StrCat("cannot list ", directory));
   std::sort(files.begin(), files.end());
   return files;
 }
 
-absl::StatusOr<std::vector<TensorPlace>> ScannedTableTensors(const std::string& directory) {
-  ASSIGN_OR_RETURN(const std::vector<std::string> files, ListSafetensors(directory));
+absl::StatusOr<std::vector<TensorPlace>> ScannedTensors(ModelFamily family, HeaderCache& headers) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> files, ListSafetensors(headers.directory()));
   if (files.empty()) {
     return absl::NotFoundError(
-        absl::StrCat(directory, ": no *.safetensors file and no ", kIndexFile));
+        absl::StrCat(headers.directory(), ": no *.safetensors file and no ", kIndexFile));
   }
   std::vector<TensorPlace> places;
   for (const std::string& file : files) {
-    ASSIGN_OR_RETURN(const SafetensorsFile header,
-                     ReadSafetensorsHeader(absl::StrCat(directory, "/", file)));
-    for (const auto& [name, tensor] : header.tensors) {
-      if (ParseTableTensor(name).has_value()) places.push_back(PlaceOf(file, name, tensor));
+    ASSIGN_OR_RETURN(const SafetensorsFile* header, headers.Get(file));
+    for (const auto& [name, tensor] : header->tensors) {
+      if (IsTableTensor(family, name)) places.push_back(PlaceOf(file, name, tensor));
     }
   }
   return places;
 }
 
-std::string Where(const std::string& directory, const TensorPlace& place) {
-  return absl::StrCat(directory, "/", place.file, ": tensor `", place.name, "`");
+// What an index says, where there is one; else whatever the directory's files hold.
+absl::StatusOr<std::vector<TensorPlace>> FindTensors(ModelFamily family, HeaderCache& headers) {
+  ASSIGN_OR_RETURN(const bool indexed, Exists(absl::StrCat(headers.directory(), "/", kIndexFile)));
+  return indexed ? IndexedTensors(family, headers) : ScannedTensors(family, headers);
 }
 
-absl::Status CheckTensor(const std::string& directory, const TensorPlace& place,
-                         absl::string_view dtype, uint64_t rows, uint64_t width) {
-  if (place.dtype != dtype) {
-    return absl::InvalidArgumentError(absl::StrCat(Where(directory, place), " is ", place.dtype,
-                                                   "; only ", dtype, " is supported here"));
-  }
-  if (place.shape != std::vector<uint64_t>{rows, width}) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(Where(directory, place), " has shape [", absl::StrJoin(place.shape, ", "),
-                     "], but the configuration gives [", rows, ", ", width, "]"));
-  }
-  return absl::OkStatus();
-}
-
-// A table's two halves while they are being found.
-struct Halves {
-  std::optional<TensorPlace> weight;
-  std::optional<TensorPlace> scale;
-};
-
-absl::StatusOr<std::map<uint32_t, Halves>> GroupByLayer(const std::string& directory,
-                                                        const Geometry& geometry,
-                                                        std::vector<TensorPlace> places) {
-  std::map<uint32_t, Halves> layers;
-  for (TensorPlace& place : places) {
-    const TableTensor tensor = *ParseTableTensor(place.name);
-    if (!geometry.LayerIndex(tensor.layer).ok()) {
-      return absl::InvalidArgumentError(absl::StrCat(Where(directory, place),
-                                                     " is a table of layer ", tensor.layer,
-                                                     ", which the configuration does not list"));
-    }
-    Halves& halves = layers[tensor.layer];
-    std::optional<TensorPlace>& half = tensor.is_scale ? halves.scale : halves.weight;
-    if (half.has_value()) {
-      return absl::InvalidArgumentError(absl::StrCat(Where(directory, place),
-                                                     " is a second table of layer ", tensor.layer,
-                                                     " beside `", half->name, "` of ", half->file));
-    }
-    half = std::move(place);
-  }
-  return layers;
-}
-
-absl::Status MissingTensor(const std::string& directory, uint32_t layer, absl::string_view half) {
-  return absl::InvalidArgumentError(
-      absl::StrCat(directory, ": tensor `layers.", layer, ".engram.embed.", half, "` is missing"));
-}
-
-absl::StatusOr<std::vector<LayerTensors>> FindTables(const std::string& directory,
-                                                     const Geometry& geometry,
-                                                     const RowLayout& layout) {
-  std::error_code error;
-  const bool indexed = fs::exists(absl::StrCat(directory, "/", kIndexFile), error);
-  ASSIGN_OR_RETURN(std::vector<TensorPlace> places,
-                   indexed ? IndexedTableTensors(directory) : ScannedTableTensors(directory));
-  ASSIGN_OR_RETURN(auto by_layer, GroupByLayer(directory, geometry, std::move(places)));
-  std::vector<LayerTensors> tables;
-  for (const LayerGeometry& layer : geometry.layers()) {
-    Halves& halves = by_layer[layer.layer_id];
-    if (!halves.weight) return MissingTensor(directory, layer.layer_id, kWeight);
-    // The weight first: an export of another type often has its scale under another name, and then
-    // the type is the thing to say.
-    RETURN_IF_ERROR(CheckTensor(directory, *halves.weight, "F8_E4M3", layer.rows, layout.values));
-    if (!halves.scale) return MissingTensor(directory, layer.layer_id, kScale);
-    RETURN_IF_ERROR(CheckTensor(directory, *halves.scale, "F8_E8M0", layer.rows, layout.scales));
-    tables.push_back({layer.layer_id, *std::move(halves.weight), std::move(halves.scale)});
-  }
-  return tables;
+absl::StatusOr<TokenMap> IdentityMap(uint32_t tokens) {
+  std::vector<uint32_t> ids(tokens);
+  std::iota(ids.begin(), ids.end(), 0);
+  return TokenMap::Create(std::move(ids));
 }
 
 // tokenizer.json is what the map derives from, so it goes before a copy in the sidecar.
-absl::StatusOr<std::optional<TokenMap>> FindTokenMap(const std::string& directory,
+absl::StatusOr<std::optional<TokenMap>> FindTokenMap(const ModelConfig& config,
+                                                     const std::string& directory,
                                                      const std::string& sidecar_path) {
+  if (config.family == ModelFamily::kPle) {
+    ASSIGN_OR_RETURN(TokenMap map, IdentityMap(config.params.compressed_vocab));
+    return std::optional<TokenMap>(std::move(map));
+  }
   const std::string tokenizer = absl::StrCat(directory, "/tokenizer.json");
-  std::error_code error;
-  if (fs::exists(tokenizer, error)) {
+  ASSIGN_OR_RETURN(const bool has_tokenizer, Exists(tokenizer));
+  if (has_tokenizer) {
     ASSIGN_OR_RETURN(TokenMap map, BuildTokenMap(tokenizer));
     return std::optional<TokenMap>(std::move(map));
   }
-  if (fs::exists(sidecar_path, error)) {
+  ASSIGN_OR_RETURN(const bool has_sidecar, Exists(sidecar_path));
+  if (has_sidecar) {
     ASSIGN_OR_RETURN(Sidecar sidecar, ReadSidecar(sidecar_path));
     return std::move(sidecar.token_map);
   }
@@ -251,23 +171,11 @@ absl::StatusOr<std::optional<TokenMap>> FindTokenMap(const std::string& director
 }
 
 absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
-  std::error_code error;
-  if (!fs::is_directory(directory, error)) {
-    return absl::NotFoundError(absl::StrCat(directory, ": no such directory"));
-  }
+  ASSIGN_OR_RETURN(const bool exists, Exists(directory));
+  if (!exists) return absl::NotFoundError(absl::StrCat(directory, ": no such directory"));
   const std::string path = absl::StrCat(directory, "/config.json");
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxConfigBytes));
-  ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(text, path));
-  if (config.family == ModelFamily::kPaper) {
-    return absl::UnimplementedError(
-        absl::StrCat(path, ": tables of the paper variant of Engram cannot be loaded yet"));
-  }
-  if (config.row_values % kValuesPerScale != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": field `engram_head_dim` is ",
-                                                   config.row_values, ", not a multiple of ",
-                                                   kValuesPerScale));
-  }
-  return config;
+  return ParseModelConfig(text, path);
 }
 
 }  // namespace
@@ -279,14 +187,20 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory,
   checkpoint.sidecar_path_ =
       options.sidecar.empty() ? absl::StrCat(directory, "/", kSidecarName) : options.sidecar;
   ASSIGN_OR_RETURN(checkpoint.config_, ReadConfig(directory));
-  ASSIGN_OR_RETURN(checkpoint.token_map_, FindTokenMap(directory, checkpoint.sidecar_path_));
+  ASSIGN_OR_RETURN(checkpoint.token_map_,
+                   FindTokenMap(checkpoint.config_, directory, checkpoint.sidecar_path_));
   std::optional<uint32_t> compressed;
   if (checkpoint.token_map_) compressed = checkpoint.token_map_->compressed_count();
   ASSIGN_OR_RETURN(checkpoint.geometry_, ResolveGeometry(checkpoint.config_, compressed));
-  checkpoint.layout_ = PackedFp8Layout(checkpoint.config_.row_values);
-  RETURN_IF_ERROR(checkpoint.layout_.Validate());
-  ASSIGN_OR_RETURN(checkpoint.layers_,
-                   FindTables(directory, *checkpoint.geometry_, checkpoint.layout_));
+  HeaderCache headers(directory);
+  ASSIGN_OR_RETURN(std::vector<TensorPlace> places,
+                   FindTensors(checkpoint.config_.family, headers));
+  for (const TensorPlace& place : places) {
+    ASSIGN_OR_RETURN(const SafetensorsFile* header, headers.Get(place.file));
+    checkpoint.files_[place.file] = header->stamp;
+  }
+  ASSIGN_OR_RETURN(checkpoint.tables_, AssembleTables(directory, checkpoint.config_,
+                                                      *checkpoint.geometry_, std::move(places)));
   return checkpoint;
 }
 

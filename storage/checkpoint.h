@@ -3,7 +3,7 @@
 #define ENGRAM_STORAGE_CHECKPOINT_H_
 
 #include <cstdint>
-#include <memory>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,24 +14,10 @@
 #include "proto/model_config.h"
 #include "proto/row_layout.h"
 #include "proto/token_map.h"
+#include "storage/file_stamp.h"
+#include "storage/table_tensors.h"
 
 namespace engram {
-
-// Where a tensor's bytes lie.
-struct TensorPlace {
-  std::string name;
-  std::string file;   // relative to the directory
-  std::string dtype;  // as the safetensors header spells it: "F8_E4M3"
-  std::vector<uint64_t> shape;
-  uint64_t file_offset = 0;  // of the tensor's first byte
-  uint64_t bytes = 0;
-};
-
-struct LayerTensors {
-  uint32_t layer = 0;
-  TensorPlace weight;
-  std::optional<TensorPlace> scale;
-};
 
 struct CheckpointOptions {
   // Where the sidecar is; empty: "engram.sidecar" in the directory.
@@ -41,10 +27,11 @@ struct CheckpointOptions {
 // Everything about a checkpoint but its rows. Immutable; movable.
 class Checkpoint {
  public:
-  // Reads config.json, the token map (from tokenizer.json, else from the sidecar, else none) and
-  // the safetensors headers, and checks that they agree. Files that hold no Engram tensor need not
-  // be there. NotFound: no directory, no config, or a table file missing. InvalidArgument: anything
-  // malformed or contradictory; the message names file, tensor or field.
+  // Reads config.json, the token map (from tokenizer.json, else from the sidecar, else none; a PLE
+  // model hashes token ids as they are) and the safetensors headers, and checks that they agree.
+  // Files that hold no Engram tensor need not be there. NotFound: no directory, no config, or a
+  // table file missing. InvalidArgument: anything malformed or contradictory; the message names
+  // file, tensor or field. PermissionDenied and other codes of the system, naming the path.
   static absl::StatusOr<Checkpoint> Open(const std::string& directory,
                                          const CheckpointOptions& options = {});
 
@@ -52,8 +39,11 @@ class Checkpoint {
   const std::string& sidecar_path() const { return sidecar_path_; }
   const ModelConfig& config() const { return config_; }
   const Geometry& geometry() const { return *geometry_; }
-  const RowLayout& layout() const { return layout_; }
-  const std::vector<LayerTensors>& layers() const { return layers_; }  // as geometry().layers()
+  const RowLayout& layout() const { return tables_.layout; }
+  const std::vector<LayerTensors>& layers() const { return tables_.layers; }  // as geometry's
+  // The files that hold tables, by their names in the directory, as they were when their headers
+  // were read.
+  const std::map<std::string, FileStamp>& files() const { return files_; }
   const std::optional<TokenMap>& token_map() const { return token_map_; }
 
  private:
@@ -61,8 +51,8 @@ class Checkpoint {
   std::string sidecar_path_;
   ModelConfig config_;
   std::optional<Geometry> geometry_;
-  RowLayout layout_;
-  std::vector<LayerTensors> layers_;
+  TableTensors tables_;
+  std::map<std::string, FileStamp> files_;
   std::optional<TokenMap> token_map_;
 };
 

@@ -9,12 +9,10 @@
 #include "absl/status/status.h"
 #include "proto/range_map.h"
 #include "proto/row_layout.h"
+#include "storage/range_index.h"
+#include "storage/store_state.h"
 
 namespace engram {
-
-// "No row" on the wire and in a gather: gives a row of zeros (and the checksum of zeros).
-inline constexpr uint32_t kNoRow32 = 0xFFFFFFFFu;
-inline constexpr uint64_t kNoRow64 = ~uint64_t{0};
 
 // Implementations are safe for any number of threads at once.
 class RowStore {
@@ -33,12 +31,22 @@ class RowStore {
   virtual absl::Status Check(uint32_t layer, std::span<const uint64_t> rows) const = 0;
 
   // Copies the rows to `out` [rows.size(), row_bytes]. Every id must have passed Check.
-  // `checksums` [rows.size()] gets each row's CRC32C as computed at load; null for none.
-  // DataLoss where a row can no longer be read; `out` is then unspecified.
+  // `checksums` [rows.size()] gets each row's CRC32C; null for none.
+  // DataLoss where a row can no longer be read or may be another; `out` is then unspecified, and
+  // state() has failed.
   virtual absl::Status Gather(uint32_t layer, std::span<const uint32_t> rows, uint8_t* out,
                               uint32_t* checksums) const = 0;
   virtual absl::Status Gather(uint32_t layer, std::span<const uint64_t> rows, uint8_t* out,
                               uint32_t* checksums) const = 0;
+
+  // Holds rows that the store keeps (all of one range) against what is known of them apart from
+  // their bytes. DataLoss naming them where they differ.
+  virtual absl::Status Verify(const RowRange& rows) const = 0;
+
+  StoreState& state() const { return state_; }
+
+ private:
+  mutable StoreState state_;
 };
 
 }  // namespace engram

@@ -1,7 +1,6 @@
 #include "storage/safetensors.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "proto/base/file.h"
 #include "proto/base/json.h"
 #include "proto/base/status_macros.h"
 
@@ -47,28 +47,22 @@ absl::Status ReadExactly(int fd, const std::string& path, uint64_t offset, uint6
   while (done < size) {
     const ssize_t got = pread(fd, out + done, size - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
+    if (got < 0) return SystemError(errno, absl::StrCat("cannot read ", path));
     if (got == 0) return Malformed(path, "the file shrank while it was read");
     done += static_cast<uint64_t>(got);
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<uint64_t> RegularFileSize(int fd, const std::string& path) {
-  struct stat info;
-  if (fstat(fd, &info) != 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot stat ", path));
-  if (!S_ISREG(info.st_mode)) return Malformed(path, "not a regular file");
-  return static_cast<uint64_t>(info.st_size);
-}
-
-// The JSON text of the header. Sets `file_size`.
-absl::StatusOr<std::string> ReadHeaderText(const std::string& path, uint64_t* file_size) {
+// The JSON text of the header. Sets `stamp`.
+absl::StatusOr<std::string> ReadHeaderText(const std::string& path, FileStamp& stamp) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+  if (fd < 0) return SystemError(errno, absl::StrCat("cannot open ", path));
   const auto close_fd = absl::MakeCleanup([fd] { close(fd); });
-  ASSIGN_OR_RETURN(*file_size, RegularFileSize(fd, path));
-  if (*file_size < kLengthBytes) {
-    return Malformed(path, absl::StrCat("the file has ", *file_size,
+  ASSIGN_OR_RETURN(stamp, StampOf(fd, path));
+  const uint64_t file_size = stamp.size;
+  if (file_size < kLengthBytes) {
+    return Malformed(path, absl::StrCat("the file has ", file_size,
                                         " bytes, too few for a safetensors header length"));
   }
   unsigned char bytes[kLengthBytes];
@@ -79,10 +73,10 @@ absl::StatusOr<std::string> ReadHeaderText(const std::string& path, uint64_t* fi
     return Malformed(path, absl::StrCat("the header states a length of ", length,
                                         " bytes; the format allows ", kMaxSafetensorsHeader));
   }
-  if (length > *file_size - kLengthBytes) {
+  if (length > file_size - kLengthBytes) {
     return Malformed(
         path, absl::StrCat("the header states a length of ", length,
-                           " bytes, beyond the file's end (", *file_size, " bytes): truncated"));
+                           " bytes, beyond the file's end (", file_size, " bytes): truncated"));
   }
   std::string text(length, '\0');
   RETURN_IF_ERROR(ReadExactly(fd, path, kLengthBytes, length, text.data()));
@@ -148,7 +142,16 @@ absl::StatusOr<SafetensorsTensor> ReadTensor(const JsonFields& fields, uint64_t 
   return tensor;
 }
 
-// The format demands that the tensors cover the data, each byte once.
+// Whether the gap before `offset` (into the data) only aligns what starts there.
+bool IsAlignment(uint64_t gap, uint64_t offset) {
+  constexpr uint64_t kMaxAlignment = 4096;
+  uint64_t alignment = 1;
+  while (alignment < kMaxAlignment && offset % (2 * alignment) == 0) alignment *= 2;
+  return gap < alignment;
+}
+
+// The format demands that the tensors cover the data, each byte once. Some writers align tensors,
+// which readers of table files can bear; anything beyond that is a header of another file.
 absl::Status CheckCover(const SafetensorsFile& file, uint64_t data) {
   std::vector<std::pair<const std::string*, const SafetensorsTensor*>> order;
   for (const auto& [name, tensor] : file.tensors) order.emplace_back(&name, &tensor);
@@ -163,16 +166,17 @@ absl::Status CheckCover(const SafetensorsFile& file, uint64_t data) {
       return Malformed(file.path,
                        absl::StrCat("tensors `", *previous, "` and `", *name, "` overlap"));
     }
-    if (tensor->file_offset > covered) {
-      return Malformed(file.path, absl::StrCat("a hole of ", tensor->file_offset - covered,
-                                               " bytes before tensor `", *name, "`"));
+    const uint64_t gap = tensor->file_offset - covered;
+    if (gap != 0 && !IsAlignment(gap, tensor->file_offset - data)) {
+      return Malformed(file.path,
+                       absl::StrCat("a hole of ", gap, " bytes before tensor `", *name, "`"));
     }
-    covered += tensor->bytes;
+    covered = tensor->file_offset + tensor->bytes;
     previous = name;
   }
-  if (covered != file.size) {
-    return Malformed(file.path,
-                     absl::StrCat(file.size - covered, " bytes at its end belong to no tensor"));
+  if (covered != file.stamp.size) {
+    return Malformed(file.path, absl::StrCat(file.stamp.size - covered,
+                                             " bytes at its end belong to no tensor"));
   }
   return absl::OkStatus();
 }
@@ -189,7 +193,7 @@ uint64_t SafetensorsDtypeBits(absl::string_view dtype) {
 absl::StatusOr<SafetensorsFile> ReadSafetensorsHeader(const std::string& path) {
   SafetensorsFile file;
   file.path = path;
-  ASSIGN_OR_RETURN(const std::string text, ReadHeaderText(path, &file.size));
+  ASSIGN_OR_RETURN(const std::string text, ReadHeaderText(path, file.stamp));
   ASSIGN_OR_RETURN(const json header, ParseJsonObject(text, absl::StrCat(path, ": its header")));
   const uint64_t data = kLengthBytes + text.size();
   for (const auto& [name, entry] : header.items()) {
@@ -201,7 +205,7 @@ absl::StatusOr<SafetensorsFile> ReadSafetensorsHeader(const std::string& path) {
     if (name == "__metadata__") continue;
     ASSIGN_OR_RETURN(
         file.tensors[name],
-        ReadTensor(JsonFields(entry, absl::StrCat(path, ": ", where)), data, file.size));
+        ReadTensor(JsonFields(entry, absl::StrCat(path, ": ", where)), data, file.stamp.size));
   }
   RETURN_IF_ERROR(CheckCover(file, data));
   return file;

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "storage/file_stamp.h"
 
 namespace engram {
 
@@ -25,13 +26,14 @@ struct SafetensorsTensor {
 
 struct SafetensorsFile {
   std::string path;
-  uint64_t size = 0;  // of the whole file, in bytes
+  FileStamp stamp;  // when the header was read
   std::map<std::string, SafetensorsTensor> tensors;
 };
 
 // Reads and checks the header; the data is not touched. The tensors returned lie within the file,
-// cover all of it after the header, and do not overlap; each has the bytes that its shape and dtype
-// ask for, where the dtype is a known one.
+// cover all of it after the header but for gaps that align a tensor (to a power of two of at most
+// 4096 bytes), and do not overlap; each has the bytes that its shape and dtype ask for, where the
+// dtype is a known one.
 // InvalidArgument, naming file and tensor: everything else, a truncated file among it.
 // NotFound / PermissionDenied / ... as the system says.
 absl::StatusOr<SafetensorsFile> ReadSafetensorsHeader(const std::string& path);

@@ -48,13 +48,13 @@ absl::StatusOr<absl::string_view> Unframe(absl::string_view bytes, const std::st
   if (bytes.size() < kHeaderBytes) {
     return absl::DataLossError(absl::StrCat(path, " is cut off within its header"));
   }
+  if (Load<uint32_t>(bytes.data() + 24) != Crc32c(bytes.data(), 24)) {
+    return absl::DataLossError(absl::StrCat(path, ": the header's checksum is wrong"));
+  }
   const uint32_t version = Load<uint32_t>(bytes.data() + 8);
   if (version != kVersion) {
     return absl::InvalidArgumentError(absl::StrCat(path, " has format version ", version,
                                                    "; this program reads version ", kVersion));
-  }
-  if (Load<uint32_t>(bytes.data() + 24) != Crc32c(bytes.data(), 24)) {
-    return absl::DataLossError(absl::StrCat(path, ": the header's checksum is wrong"));
   }
   const absl::string_view payload = bytes.substr(kHeaderBytes);
   if (payload.size() != Load<uint64_t>(bytes.data() + 16)) {
@@ -93,6 +93,11 @@ absl::StatusOr<Sidecar> FromMessage(const storage::v1::Sidecar& message) {
   std::copy(message.digest().begin(), message.digest().end(), sidecar.digest.begin());
   for (const storage::v1::LayerSums& layer : message.layers()) {
     ASSIGN_OR_RETURN(LayerSums sums, LayerFromMessage(layer));
+    for (const LayerSums& other : sidecar.layers) {
+      if (other.layer == sums.layer) {
+        return absl::DataLossError(absl::StrCat("layer ", sums.layer, " is listed twice"));
+      }
+    }
     sidecar.layers.push_back(std::move(sums));
   }
   if (!message.token_map().empty()) {

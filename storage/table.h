@@ -13,10 +13,20 @@
 #include "proto/geometry.h"
 #include "proto/range_map.h"
 #include "proto/sha256.h"
+#include "proto/shard_map.h"
 #include "proto/token_map.h"
 #include "storage/row_store.h"
 
 namespace engram {
+
+// Where rows live while they are served.
+enum class StoreKind {
+  kMemory,  // one arena on huge pages, row checksums beside it
+  kMapped,  // the checkpoint's files, through the page cache
+};
+
+// "memory" or "mapped"; InvalidArgument otherwise.
+absl::StatusOr<StoreKind> ParseStoreKind(absl::string_view name);
 
 // A loaded shard. Immutable once built; rows of a generation never change under its digest.
 struct Table {
@@ -29,18 +39,22 @@ struct Table {
 };
 
 struct LoadOptions {
-  std::string checkpoint;  // directory
-  std::string sidecar;     // empty: beside the tables
-  Shard shard;
+  std::string checkpoint;                  // directory
+  std::string sidecar;                     // empty: beside the tables
+  Shard shard;                             // an equal one, or of `shard_map`
+  std::optional<ShardMap> shard_map = {};  // none: equal shards
+  StoreKind store = StoreKind::kMemory;
+  uint64_t memory_budget = 0;                  // bytes; 0: what the machine (or cgroup) has left
   std::optional<Sha256> expect_digest;         // refuse any other table
   uint32_t threads = 0;                        // readers; 0: one per core
   std::function<void(absl::string_view)> log;  // a line of progress or notice; may be null
 };
 
-// Loads a shard into memory (one arena on huge pages, row checksums beside it).
-// As Checkpoint::Open; also FailedPrecondition: `expect_digest` is not the table's; DataLoss: rows
-// differ from the sidecar's sums or a file ended early; ResourceExhausted: the shard does not fit
-// into the memory that is available (said before loading, with both figures).
+// Loads a shard. As Checkpoint::Open and ShardMap::Ranges; also FailedPrecondition: `expect_digest`
+// is not the table's; DataLoss: rows differ from the sidecar's sums, a file ended early or changed
+// meanwhile; ResourceExhausted: the shard does not fit into memory (said before loading, with both
+// figures). A mapped shard whose files have the times that the sidecar knows is not read: verify it
+// in the background (rows->state().verified_passes is 0 then, else 1).
 absl::StatusOr<Table> LoadTable(const LoadOptions& options);
 
 }  // namespace engram

@@ -3,7 +3,9 @@
 #define ENGRAM_STORAGE_TABLE_READER_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -15,25 +17,31 @@ namespace engram {
 // Reads by pread, so any number of threads may read at once.
 class TableReader {
  public:
-  // Opens the table files. Borrows `checkpoint`, which must outlive the reader.
+  // Opens the table files. Borrows `checkpoint`, which must outlive the reader. DataLoss: a file is
+  // no longer the one whose header the checkpoint has read.
   static absl::StatusOr<std::unique_ptr<TableReader>> Open(const Checkpoint& checkpoint);
   ~TableReader();
 
   // Packs rows [begin, begin + count) of the layer at `layer_index` (its place in
   // Geometry::layers()) into `out` [count, row_bytes]. The range must lie within the layer.
-  // DataLoss naming file and tensor where the file ends early; the system's code where it fails.
+  // DataLoss naming file and tensor where the file ends early; InvalidArgument naming the row where
+  // an F32 scale is not a power of two that ue8m0 holds; the system's code where it fails.
   absl::Status Read(size_t layer_index, uint64_t begin, uint64_t count, uint8_t* out) const;
 
+  // The first row of [begin, end) of which a byte may be other than zero; `end` where all of them
+  // lie in holes of their files (lseek SEEK_DATA; a file system without it has no holes).
+  uint64_t SkipHoles(size_t layer_index, uint64_t begin, uint64_t end) const;
+
+  // DataLoss naming the file unless all are as they were when their headers were read.
+  absl::Status CheckFiles() const;
+
  private:
-  struct Source {
-    int weight_fd = -1;
-    int scale_fd = -1;  // -1: the layout has no scales
-  };
   explicit TableReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
+  absl::Status ReadField(const RowField& field, uint64_t begin, uint64_t count, uint8_t* out) const;
+
   const Checkpoint& checkpoint_;
-  std::vector<int> fds_;         // owned, one per table file
-  std::vector<Source> sources_;  // per layer
+  std::map<std::string, int> fds_;  // owned, by file
 };
 
 }  // namespace engram

@@ -3,7 +3,9 @@
 #   tests/run.sh               preset release, everything but the long tests
 #   tests/run.sh asan-ubsan    under AddressSanitizer and UndefinedBehaviorSanitizer
 #   tests/run.sh tsan          under ThreadSanitizer
-#   tests/run.sh full          preset release, the long tests too
+#   tests/run.sh aarch64       the core (all but gRPC) cross-compiled for aarch64, under an emulator
+#   tests/run.sh full          preset release, the long tests too; then the fuzzers, an hour each
+#   tests/run.sh fuzz [S]      the fuzzers, S seconds each (60)
 # Labels: `cli` and `demo` start built binaries on their own (no sanitizer runs: minutes for nothing
 # that the in-process cluster does not cover); `long` takes minutes.
 set -euo pipefail
@@ -12,9 +14,16 @@ cd "$(dirname "$0")/.."
 mode=${1:-default}
 preset=release
 select=(-LE '^long$')
+# Parsing the real tokenizer takes minutes under a sanitizer or an emulator and meets nothing that
+# the small ones do not.
+real_tokenizer='RealTokenizerTest|CopiesTheTokenizer'
 case "$mode" in
   default) ;;
   full) select=() ;;
+  fuzz)
+    deploy/install-deps.sh fuzz
+    exec tests/fuzz/run.sh "${2:-60}"
+    ;;
   asan-ubsan | tsan)
     preset=$mode
     labels='cli|cli_engramctl|demo|long'
@@ -22,11 +31,16 @@ case "$mode" in
     # queue gives and reports every hand-over through one. What talks through gRPC stays out of it
     # until those are annotated.
     [ "$mode" = tsan ] && labels="$labels|grpc"
-    # Parsing the real tokenizer takes minutes under a sanitizer and meets nothing the small ones do not.
-    select=(-LE "^($labels)$" -E 'RealTokenizerTest|CopiesTheTokenizer')
+    select=(-LE "^($labels)$" -E "$real_tokenizer")
+    ;;
+  aarch64)
+    preset=aarch64
+    select=(-E "$real_tokenizer")
+    deploy/install-deps.sh aarch64
+    deploy/aarch64-sysroot.sh
     ;;
   *)
-    echo "error: unknown mode '$mode' (none, asan-ubsan, tsan or full)" >&2
+    echo "error: unknown mode '$mode' (none, asan-ubsan, tsan, aarch64, full or fuzz)" >&2
     exit 2
     ;;
 esac
@@ -49,3 +63,4 @@ tokenizer=$(deploy/fetch-tokenizer.sh | tail -n 1)
 [ -s "$tokenizer" ] || { echo "error: deploy/fetch-tokenizer.sh gave no tokenizer" >&2; exit 1; }
 export ENGRAM_TEST_TOKENIZER=$tokenizer
 "${layout[@]}" ctest --test-dir "build/$preset" --output-on-failure -j "$(nproc)" "${select[@]}"
+if [ "$mode" = full ]; then exec tests/run.sh fuzz 3600; fi

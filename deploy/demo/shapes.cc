@@ -76,8 +76,8 @@ class DecodeBatch {
     for (size_t s = 0; s < kSequences; ++s) {
       ASSIGN_OR_RETURN(std::vector<uint32_t> window,
                        Compress(client, tokens.subspan(s * apart, kPromptTokens + kDecodeSteps)));
-      RowHasher::Advance(std::span<const uint32_t>(window).first(kPromptTokens), {},
-                         batch.states_[s]);
+      batch.hasher_.Advance(std::span<const uint32_t>(window).first(kPromptTokens), {},
+                            batch.states_[s]);
       batch.windows_.push_back(std::move(window));
     }
     return batch;
@@ -101,7 +101,7 @@ class DecodeBatch {
 
   // Every sequence has its next token.
   void Advance(uint32_t step) {
-    for (size_t s = 0; s < kSequences; ++s) RowHasher::Advance(Token(s, step), {}, states_[s]);
+    for (size_t s = 0; s < kSequences; ++s) hasher_.Advance(Token(s, step), {}, states_[s]);
   }
 
  private:
@@ -179,8 +179,9 @@ absl::StatusOr<ShapeResult> RunPrefill(const Bench& bench, Fetch fetch,
   tokens = tokens.first(kContextTokens + kChunkTokens);
   ASSIGN_OR_RETURN(std::vector<uint32_t> context,
                    Compress(bench.client, tokens.first(kContextTokens)));
+  ASSIGN_OR_RETURN(const RowHasher hasher, MakeHasher(bench.client));
   LookBack before;
-  RowHasher::Advance(context, {}, before);
+  hasher.Advance(context, {}, before);
   LayerRows rows = MakeBuffers(bench.client, kChunkTokens);
   const SubmitFn submit = [&](const std::vector<uint32_t>& layers) {
     std::vector<LayerBuffer> buffers;

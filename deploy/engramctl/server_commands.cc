@@ -1,4 +1,5 @@
 // lookup and status: what asks servers.
+#include <algorithm>
 #include <cstring>
 #include <iostream>
 #include <memory>
@@ -71,9 +72,26 @@ Json StatusJson(const ServerStatus& server) {
             {"version", nullptr},
             {"error", std::string(server.status.message())}};
   }
-  return {{"address", server.address}, {"model", server.model},    {"digest", ToHex(server.digest)},
-          {"shard", server.shard},     {"rows", server.rows},      {"bytes", server.bytes},
-          {"state", server.state},     {"version", server.version}};
+  Json json = {
+      {"address", server.address},
+      {"model", server.model},
+      {"digest", ToHex(server.digest)},
+      {"shard", server.shard},
+      {"rows", server.rows},
+      {"bytes", server.bytes},
+      {"state", server.state},
+      {"version", server.version},
+      {"verification", {{"passes", server.verified_passes}, {"rows", server.verified_rows}}}};
+  if (!server.failure.empty()) json["failure"] = server.failure;
+  return json;
+}
+
+// How far its rows have been verified, in words.
+std::string VerificationText(const ServerStatus& server) {
+  if (server.verified_passes > 0) return "verified";
+  return absl::StrFormat("verified %.0f %%",
+                         100.0 * static_cast<double>(server.verified_rows) /
+                             static_cast<double>(std::max<uint64_t>(1, server.rows)));
 }
 
 absl::Status Status(const std::vector<std::string>& addresses, bool as_json) {
@@ -86,9 +104,11 @@ absl::Status Status(const std::vector<std::string>& addresses, bool as_json) {
   }
   for (const ServerStatus& server : servers) {
     if (server.status.ok()) {
-      std::cout << absl::StrFormat("%-24s %-8s shard %-8s %12d rows %14d bytes  %s  %s\n",
+      std::cout << absl::StrFormat("%-24s %-8s shard %-8s %12d rows %14d bytes  %-14s %s  %s\n",
                                    server.address, server.state, server.shard, server.rows,
-                                   server.bytes, ToHex(server.digest).substr(0, 12), server.model);
+                                   server.bytes, VerificationText(server),
+                                   ToHex(server.digest).substr(0, 12), server.model);
+      if (!server.failure.empty()) std::cout << "  " << server.failure << "\n";
     } else {
       std::cout << absl::StrFormat("%-24s UNREACHABLE  %s\n", server.address,
                                    server.status.message());

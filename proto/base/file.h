@@ -1,4 +1,4 @@
-// Small files as whole strings. A failed system call gives absl::ErrnoToStatus of its errno.
+// Small files as whole strings. A failed system call gives SystemError of its errno.
 #ifndef ENGRAM_PROTO_BASE_FILE_H_
 #define ENGRAM_PROTO_BASE_FILE_H_
 
@@ -10,6 +10,9 @@
 #include "absl/strings/string_view.h"
 
 namespace engram {
+
+// absl::ErrnoToStatus, but a loop of symbolic links is InvalidArgument (there it is Unknown).
+absl::Status SystemError(int error_number, absl::string_view what);
 
 // The whole file. InvalidArgument if it is larger than `max_bytes` or not a regular file.
 absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t max_bytes);

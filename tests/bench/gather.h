@@ -22,14 +22,16 @@ struct GatherOptions {
   absl::Duration time = absl::Seconds(5);
   std::string ids = "uniform";                 // as DrawRows takes it
   absl::Duration spin = absl::ZeroDuration();  // ClientOptions::spin
+  uint32_t io_threads = 1;                     // ClientOptions::io_threads
   std::vector<pid_t> server_pids;              // empty: found by the servers' addresses
 
   // InvalidArgument naming the flag.
   absl::Status Validate() const;
 };
 
-// The figures as tests/bench/README.md defines them. The codes of Client::Connect, DrawRows and
-// Ticket::Wait; a lookup that failed ends the run, since a figure with failures means nothing.
+// The figures as tests/bench/README.md defines them. The codes of Client::Connect and
+// DrawRows, and of a lookup that failed: it ends the run, since a figure with failures means
+// nothing.
 absl::StatusOr<nlohmann::json> RunGather(const GatherOptions& options);
 
 }  // namespace engram::bench

@@ -74,7 +74,7 @@ class Cli(unittest.TestCase):
         common = ("--checkpoint", self.checkpoint, "--listen", "127.0.0.1:0")
         self.fails("not the expected 0000", *common, "--expect-digest", "0" * 64, name="engramd")
         self.fails("shard `2/2`", *common, "--shard", "2/2", name="engramd")
-        self.fails("--store mapped", *common, "--store", "mapped", name="engramd")
+        self.fails("store `redis` is not known", *common, "--store", "redis", name="engramd")
         taken = self.shards[0].serving["listen"]
         self.fails(taken, "--checkpoint", self.checkpoint, "--listen", taken, name="engramd")
         self.fails("--checkpoint is required", name="engramd")

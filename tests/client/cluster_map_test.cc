@@ -71,5 +71,28 @@ TEST(ClusterMap, FindsRowsOfVeryUnevenSegments) {
   }
 }
 
+// One huge range among thousands of small ones, wherever it stands.
+TEST(LayerSegments, UnevenRangesAreFound) {
+  constexpr uint64_t kHuge = uint64_t{1} << 40;
+  std::mt19937_64 random(5);
+  for (const size_t huge : {size_t{0}, size_t{1000}, size_t{1999}}) {
+    std::vector<Segment> segments;
+    uint64_t begin = 0;
+    for (size_t i = 0; i < 2000; ++i) {
+      const uint64_t rows = i == huge ? kHuge : 1 + random() % 100;
+      segments.push_back({begin, begin + rows, {i}});
+      begin += rows;
+    }
+    const LayerSegments layer(segments);
+    for (size_t i = 0; i < segments.size(); ++i) {
+      const Segment& segment = segments[i];
+      const uint64_t within = segment.begin + random() % (segment.end - segment.begin);
+      for (const uint64_t row : {segment.begin, within, segment.end - 1}) {
+        ASSERT_EQ(layer.Find(row), i) << row;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace engram

@@ -28,6 +28,7 @@ TEST(ClientOptions, EachWrongOptionIsNamed) {
               StatusIs(kBad, "`rows_per_request`"));
   EXPECT_THAT(check([](ClientOptions& o) { o.connect_timeout = absl::ZeroDuration(); }),
               StatusIs(kBad, "`connect_timeout`"));
+  EXPECT_THAT(check([](ClientOptions& o) { o.io_threads = 0; }), StatusIs(kBad, "`io_threads`"));
   EXPECT_THAT(check([](ClientOptions& o) { o.spin = absl::Seconds(-1); }),
               StatusIs(kBad, "`spin`"));
 }

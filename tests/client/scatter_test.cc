@@ -18,7 +18,7 @@ TEST(RowScatter, RowsCutAnywhereComeToTheirPlaces) {
   std::iota(stream.begin(), stream.end(), uint8_t{1});
   for (int round = 0; round < 200; ++round) {
     std::vector<uint8_t> out(7 * kRowBytes, 0);
-    RowScatter scatter(positions, kRowBytes, out.data());
+    RowScatter scatter(positions.data(), positions.size(), kRowBytes, out.data());
     for (size_t done = 0; done < stream.size();) {
       const size_t size = std::min<size_t>(random() % 20, stream.size() - done);
       ASSERT_TRUE(scatter.Append(stream.data() + done, size));
@@ -36,7 +36,7 @@ TEST(RowScatter, RowsCutAnywhereComeToTheirPlaces) {
 
 TEST(RowScatter, RefusesMoreThanItsRowsAndCopiesNothingOfIt) {
   std::vector<uint8_t> out(8, 0);
-  RowScatter scatter({0, 1}, 4, out.data());
+  RowScatter scatter(nullptr, 2, 4, out.data());
   const std::vector<uint8_t> stream(9, 0xAB);
   EXPECT_FALSE(scatter.Append(stream.data(), 9));
   EXPECT_EQ(out, std::vector<uint8_t>(8, 0));

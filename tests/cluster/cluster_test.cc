@@ -1,6 +1,7 @@
 // The client library against real servers.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <thread>
 
@@ -218,6 +219,51 @@ TEST(ClusterTest, ATimeoutEndsTheLookup) {
   ASSERT_OK_AND_ASSIGN(Ticket ticket,
                        client->SubmitRows({{1, ids, out}}, {.timeout = absl::Microseconds(1)}));
   EXPECT_THAT(ticket.Wait(1), StatusIs(Code::kDeadlineExceeded, ""));
+}
+
+// A table of the paper's layout with a tokenizer of three tokens, two of which normalize alike.
+TEST(ClusterTest, TokenIdsBeyondTheMapAreRefused) {
+  TempDir directory;
+  WriteTestFile(directory.File("small.json"),
+                R"({"model": {"type": "BPE", "vocab": {"a": 0, "A": 1, "b": 2}}})");
+  SynthOptions synth;
+  synth.out = directory.File("checkpoint");
+  synth.model = SynthModel::kPaper;
+  synth.bucket_floor = 200;
+  synth.tokenizer = directory.File("small.json");
+  ASSERT_THAT(Synthesize(synth), IsOk());
+  LoadOptions load;
+  load.checkpoint = synth.out;
+  load.threads = 1;
+  ASSERT_OK_AND_ASSIGN(Table table, LoadTable(load));
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.threads = 1;
+  ASSERT_OK_AND_ASSIGN(const auto server,
+                       Server::Start(std::make_shared<const Table>(std::move(table)), options));
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect({server->address()}));
+  ASSERT_EQ(client->token_map()->compressed_count(), 2u);
+
+  const size_t row_bytes = client->layout().row_bytes();
+  std::vector<uint8_t> out(3 * 16 * row_bytes);
+  LookBack state;
+  const std::vector<uint32_t> beyond = {0, 2, 3};
+  EXPECT_THAT(client->SubmitTokens(beyond, {}, state, {{15, out}}, {}),
+              StatusIs(Code::kInvalidArgument,
+                       "token id 3 at position 2 is beyond the token map of 3 tokens"));
+  EXPECT_EQ(state, LookBack());  // A refused chunk leaves the request where it was.
+
+  const std::vector<uint32_t> tokens = {0, 2, 1};
+  ASSERT_OK_AND_ASSIGN(Ticket ticket, client->SubmitTokens(tokens, {}, state, {{15, out}}, {}));
+  ASSERT_THAT(ticket.WaitAll(), IsOk());
+  ASSERT_OK_AND_ASSIGN(const RowHasher hasher, RowHasher::Create(client->geometry(), 1));
+  std::vector<int64_t> ids(3 * 16);
+  hasher.HashChunk(1, std::vector<uint32_t>{0, 1, 0}, {}, LookBack(), ids);
+  std::vector<uint8_t> expected(row_bytes);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    SynthRow(client->layout(), 0, 15, static_cast<uint64_t>(ids[i]), expected);
+    ASSERT_TRUE(std::equal(expected.begin(), expected.end(), &out[i * row_bytes])) << i;
+  }
 }
 
 }  // namespace

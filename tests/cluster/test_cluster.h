@@ -10,6 +10,7 @@
 
 #include "service/server.h"
 #include "storage/synth.h"
+#include "storage/synth_rows.h"
 #include "storage/table.h"
 #include "tests/support/checkpoint_builder.h"
 
@@ -19,7 +20,7 @@ class TestCluster {
  public:
   explicit TestCluster(uint32_t shards, uint64_t seed = 0) : shards_(shards), servers_(shards) {
     const absl::Status status =
-        SynthesizeV41({.out = checkpoint(), .bucket_floor = 200, .seed = seed, .tokenizer = ""});
+        Synthesize({.out = checkpoint(), .bucket_floor = 200, .seed = seed, .tokenizer = ""});
     EXPECT_TRUE(status.ok()) << status;
     for (uint32_t i = 0; i < shards; ++i) Start(i, "127.0.0.1:0");
   }

@@ -55,6 +55,51 @@ TEST(Geometry, FlashAddsUpToTheCheckpointsRows) {
               ElementsAre(67716810739261, 51510806800915, 30921347202721, 82619226485591));
 }
 
+// Qwen3.8-Flash-Next, whose checkpoint states these multipliers (layer_multipliers) and has a table
+// of 320,001,536 rows.
+TEST(Geometry, PleAddsUpToTheCheckpointsRows) {
+  GeometryParams params;
+  params.rule = HashRule::kPle;
+  params.layer_ids = {2};
+  params.max_ngram = 3;
+  params.heads = 8;
+  params.bucket_floors = {20000000, 20000000};
+  params.seed = 1234;
+  params.compressed_vocab = 248320;
+  params.pad_token = 248044;
+  params.row_multiple = 128;
+  ASSERT_OK_AND_ASSIGN(const Geometry geometry, Geometry::Derive(params));
+  EXPECT_EQ(geometry.columns(), 16u);
+  EXPECT_EQ(geometry.total_rows(), 320001536u);
+  const std::vector<HashColumn>& columns = geometry.layers()[0].columns;
+  EXPECT_EQ(columns.back().offset + columns.back().prime, 320001446u);
+  EXPECT_EQ(columns[7].offset, 140000297u);
+  EXPECT_EQ(columns[15].offset, 300001275u);
+  EXPECT_THAT(geometry.layers()[0].multipliers,
+              ElementsAre(23703573157769, 20109073645365, 8052911324071));
+}
+
+// 256 layers of 7 orders of 64 heads: a prime is not sought twice.
+TEST(Geometry, TheLargestGeometryIsDerivedInSeconds) {
+  GeometryParams params;
+  for (uint32_t i = 0; i < kMaxLayers; ++i) params.layer_ids.push_back(i);
+  params.max_ngram = kMaxNgram;
+  params.heads = kMaxHeads;
+  params.bucket_floors.assign(params.orders(), 1000);
+  params.compressed_vocab = 10;
+  ASSERT_OK_AND_ASSIGN(const Geometry geometry, Geometry::Derive(params));
+  std::set<uint64_t> primes;
+  uint64_t last = 0;
+  for (const LayerGeometry& layer : geometry.layers()) {
+    for (const HashColumn& column : layer.columns) {
+      EXPECT_GT(column.prime, last);
+      last = column.prime;
+      primes.insert(last);
+    }
+  }
+  EXPECT_EQ(primes.size(), size_t{kMaxLayers} * params.columns());
+}
+
 TEST(Geometry, RowsOfAnotherRuleAreRefused) {
   EXPECT_THAT(Geometry::Derive(FlashParams(), std::vector<uint64_t>{384006168, 384016683}),
               StatusIs(kInvalid, "384006168, 384016682"));

@@ -56,7 +56,7 @@ void HashPart(const RowHasher& hasher, size_t layer, const Sequence& sequence, s
   hasher.HashChunk(
       layer, ids, dead, state,
       std::span(rows).subspan(begin * hasher.columns(), ids.size() * hasher.columns()));
-  RowHasher::Advance(ids, dead, state);
+  hasher.Advance(ids, dead, state);
 }
 
 class GoldenTest : public testing::TestWithParam<const char*> {};

@@ -93,6 +93,60 @@ TEST(ParseModelConfig, PaperWithACompressedVocabulary) {
   EXPECT_EQ(Parse(document)->params.compressed_vocab, 98627u);
 }
 
+json PleFields() {
+  return {{"ple_layer_ids", {2}},   {"ngram_size", 3},
+          {"heads_per_ngram", 8},   {"ngram_vocab_size_base", 20000000},
+          {"ple_embed_dim", 2560},  {"make_ngram_vocab_size_divisible_by", 128},
+          {"vocab_size", 248320},   {"hidden_size", 2560},
+          {"eos_token_id", 248044}, {"split_ngram_parts", 128}};
+}
+
+TEST(ParseModelConfig, Ple) {
+  ASSERT_OK_AND_ASSIGN(const ModelConfig config,
+                       Parse({{"model_type", "qwen4_exp"}, {"text_config", PleFields()}}));
+  EXPECT_EQ(config.family, ModelFamily::kPle);
+  EXPECT_EQ(config.model, "qwen4_exp");
+  EXPECT_EQ(config.row_values, 160u);
+  EXPECT_EQ(config.params.rule, HashRule::kPle);
+  EXPECT_EQ(config.params.seed, 1234u);
+  EXPECT_EQ(config.params.pad_token, 248044u);
+  EXPECT_FALSE(config.expected_rows.has_value());
+  ASSERT_OK_AND_ASSIGN(const Geometry geometry, ResolveGeometry(config, 248320));
+  EXPECT_EQ(geometry.total_rows(), 320001536u);
+}
+
+TEST(ParseModelConfig, PleWithTransformersDefaults) {
+  ASSERT_OK_AND_ASSIGN(const ModelConfig full, Parse(PleFields()));
+  json fields = PleFields();
+  for (const char* field : {"ngram_size", "heads_per_ngram", "ngram_vocab_size_base",
+                            "ple_embed_dim", "make_ngram_vocab_size_divisible_by"}) {
+    fields.erase(field);
+  }
+  fields["eos_token_id"] = {248044, 1};
+  ASSERT_OK_AND_ASSIGN(const ModelConfig config, Parse(fields));
+  EXPECT_EQ(config.params, full.params);
+  EXPECT_EQ(config.row_values, 160u);
+}
+
+TEST(ParseModelConfig, BadPleFields) {
+  const auto with = [](const char* field, const json& value) {
+    json fields = PleFields();
+    fields[field] = value;
+    return Parse(fields).status();
+  };
+  EXPECT_THAT(with("ple_layer_ids", json::array()), StatusIs(kInvalid, "`ple_layer_ids`"));
+  EXPECT_THAT(with("ple_layer_ids", {0}), StatusIs(kInvalid, "layers counted from 1"));
+  EXPECT_THAT(with("ple_layer_ids", {4, 2}), StatusIs(kInvalid, "not an ascending list"));
+  EXPECT_THAT(with("ple_embed_dim", 2561),
+              StatusIs(kInvalid, "`ple_embed_dim` is 2561, which 16 heads do not share evenly"));
+  EXPECT_THAT(with("eos_token_id", 248320), StatusIs(kInvalid, "`eos_token_id`"));
+  EXPECT_THAT(with("seed", -1), StatusIs(kInvalid, "`seed`"));
+  EXPECT_THAT(with("engram_layer_ids", {1}), StatusIs(kInvalid, "of more than one kind"));
+  json fields = PleFields();
+  fields.erase("vocab_size");
+  EXPECT_THAT(Parse(fields), StatusIs(kInvalid, "`vocab_size`"));
+}
+
 TEST(ParseModelConfig, NoEngramFields) {
   for (const char* text : {"{}", R"({"layer_ids": [1], "seed": 0})", R"({"text_config": {}})",
                            R"({"text_config": 7})", R"({"text_config": ["engram_layer_ids"]})"}) {
@@ -279,6 +333,16 @@ TEST(ResolveGeometry, RowsThatTheCheckpointDoesNotState) {
   document["text_config"]["engram_num_embeddings"] = {384006168};
   ASSERT_OK_AND_ASSIGN(const ModelConfig fewer, Parse(document));
   EXPECT_THAT(ResolveGeometry(fewer, std::nullopt), StatusIs(kInvalid, "states [384006168]"));
+}
+
+TEST(ResolveGeometry, TablesLargerThanAnyFileAreRefused) {
+  json document = PaperConfig();
+  document["engram_vocab_size"] = {kMaxBucketFloor, kMaxBucketFloor};
+  document["n_head_per_ngram"] = kMaxHeads;
+  document["n_embed_per_ngram"] = 65536 * kMaxHeads;
+  ASSERT_OK_AND_ASSIGN(const ModelConfig config, Parse(document));
+  EXPECT_THAT(ResolveGeometry(config, 98627),
+              StatusIs(absl::StatusCode::kOutOfRange, "are larger than any file"));
 }
 
 TEST(ResolveGeometry, ALayerListedTwice) {

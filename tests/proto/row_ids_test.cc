@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <string>
 
@@ -55,7 +56,7 @@ std::vector<int64_t> Chunked(const RowHasher& hasher, size_t layer, const Sequen
     hasher.HashChunk(
         layer, ids, dead, state,
         std::span(rows).subspan(begin * hasher.columns(), ids.size() * hasher.columns()));
-    RowHasher::Advance(ids, dead, state);
+    hasher.Advance(ids, dead, state);
     begin = end;
   }
   return rows;
@@ -163,6 +164,45 @@ TEST(RowHasher, BucketsOfTwoAndThree) {
   }
 }
 
+// The rule as transformers states it: a token sees back to after the last end-of-sequence token
+// before it, and reads that token for whatever lies beyond.
+TEST(RowHasher, PleLookBacksEndAtAnEndOfSequenceToken) {
+  constexpr uint32_t kEos = 3;
+  GeometryParams params;
+  params.rule = HashRule::kPle;
+  params.layer_ids = {2, 5};
+  params.max_ngram = 4;
+  params.heads = 2;
+  params.bucket_floors = {50, 50, 50};
+  params.compressed_vocab = 6;
+  params.pad_token = kEos;
+  params.row_multiple = 128;
+  ASSERT_OK_AND_ASSIGN(const Geometry geometry, Geometry::Derive(params));
+  ASSERT_OK_AND_ASSIGN(const RowHasher hasher, RowHasher::Create(geometry, kEos));
+  Sequence sequence = Generator(11).Tokens(40, 6, 1);
+  sequence.dead.assign(sequence.ids.size(), 0);
+  ASSERT_GT(std::count(sequence.ids.begin(), sequence.ids.end(), kEos), 3);
+  for (size_t index = 0; index < 2; ++index) {
+    const LayerGeometry& layer = geometry.layers()[index];
+    std::vector<int64_t> expected;
+    for (size_t p = 0, segment = 0; p < sequence.ids.size(); ++p) {
+      int64_t mix = 0;
+      for (size_t k = 0; k < params.max_ngram; ++k) {
+        mix ^= int64_t{p >= segment + k ? sequence.ids[p - k] : kEos} * layer.multipliers[k];
+        for (size_t head = 0; k > 0 && head < params.heads; ++head) {
+          const HashColumn& column = layer.columns[(k - 1) * params.heads + head];
+          expected.push_back(mix % static_cast<int64_t>(column.prime) +
+                             static_cast<int64_t>(column.offset));
+        }
+      }
+      if (sequence.ids[p] == kEos) segment = p + 1;
+    }
+    for (const uint64_t cuts : {uint64_t{0}, ~uint64_t{0}, uint64_t{0x5A5A3C3C99}}) {
+      EXPECT_EQ(Chunked(hasher, index, sequence, cuts), expected) << cuts;
+    }
+  }
+}
+
 class SmallHasher : public testing::Test {
  protected:
   static Geometry MakeGeometry() {
@@ -210,15 +250,15 @@ TEST_F(SmallHasher, IdsBeyondTheDepthAreNotRead) {
 TEST_F(SmallHasher, EmptyChunks) {
   EXPECT_TRUE(Hash({}, {}, LookBack{}).empty());
   LookBack state{2, {4, 5}};
-  RowHasher::Advance({}, {}, state);
+  hasher_.Advance({}, {}, state);
   EXPECT_EQ(state, (LookBack{2, {4, 5}}));
 }
 
 TEST_F(SmallHasher, ACopyIsABranchOfItsOwn) {
   LookBack state;
-  RowHasher::Advance(std::vector<uint32_t>{1, 2}, {}, state);
+  hasher_.Advance(std::vector<uint32_t>{1, 2}, {}, state);
   LookBack draft = state;
-  RowHasher::Advance(std::vector<uint32_t>{3}, {}, draft);
+  hasher_.Advance(std::vector<uint32_t>{3}, {}, draft);
   EXPECT_EQ(state.depth, 2u);
   EXPECT_EQ(state.ids[0], 2u);
   EXPECT_EQ(draft.depth, 3u);
@@ -228,9 +268,9 @@ TEST_F(SmallHasher, ACopyIsABranchOfItsOwn) {
 
 TEST_F(SmallHasher, DepthStaysBoundedOverALongSequence) {
   LookBack state;
-  RowHasher::Advance(std::vector<uint32_t>(100000, 3), {}, state);
+  hasher_.Advance(std::vector<uint32_t>(100000, 3), {}, state);
   EXPECT_LE(state.depth, kMaxNgram);
-  RowHasher::Advance(std::vector<uint32_t>{3}, std::vector<uint8_t>{1}, state);
+  hasher_.Advance(std::vector<uint32_t>{3}, std::vector<uint8_t>{1}, state);
   EXPECT_EQ(state.depth, 0u);
 }
 

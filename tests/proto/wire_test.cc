@@ -20,10 +20,15 @@ absl::Status DecodeRequest(const std::string& bytes, uint64_t max_rows, StreamRe
   return DecodeStreamRequest(&input, max_rows, request);
 }
 
-absl::Status DecodeResponse(const std::string& bytes, StreamResponse& response) {
-  google::protobuf::io::ArrayInputStream input(bytes.data(), static_cast<int>(bytes.size()),
-                                               /*block_size=*/7);
-  return DecodeStreamResponse(&input, response);
+// Of a message of `message_bytes` that begins with `bytes`.
+absl::StatusOr<size_t> DecodeResponse(const std::string& bytes, size_t message_bytes,
+                                      StreamResponse& response) {
+  return DecodeResponseHeader(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(),
+                              message_bytes, response);
+}
+
+absl::StatusOr<size_t> DecodeResponse(const std::string& bytes, StreamResponse& response) {
+  return DecodeResponse(bytes, bytes.size(), response);
 }
 
 v1::GatherStreamRequest FullRequest() {
@@ -152,11 +157,16 @@ TEST(WireRequest, GarbageIsRefused) {
   }
 }
 
+std::string AnswerHeader(uint64_t id, uint32_t piece, bool last,
+                         const std::vector<uint32_t>& checksums, uint64_t rows_bytes) {
+  std::string bytes(kMaxAnswerHeader + checksums.size() * sizeof(uint32_t), '\0');
+  bytes.resize(EncodeAnswerHeader(id, piece, last, checksums, rows_bytes,
+                                  reinterpret_cast<uint8_t*>(bytes.data())));
+  return bytes;
+}
+
 TEST(WireResponse, AnswerHeaderPlusRowsIsOrdinaryProtobuf) {
-  std::string bytes;
-  const std::vector<uint32_t> checksums = {1, 0xFFFFFFFF};
-  EncodeAnswerHeader(77, 3, true, checksums, 8, bytes);
-  bytes += "rowsrows";
+  const std::string bytes = AnswerHeader(77, 3, true, {1, 0xFFFFFFFF}, 8) + "rowsrows";
   v1::GatherStreamResponse message;
   ASSERT_TRUE(message.ParseFromString(bytes));
   EXPECT_EQ(message.request_id(), 77u);
@@ -167,12 +177,14 @@ TEST(WireResponse, AnswerHeaderPlusRowsIsOrdinaryProtobuf) {
   EXPECT_EQ(message.rows(), "rowsrows");
 
   StreamResponse response;
-  ASSERT_THAT(DecodeResponse(bytes, response), IsOk());
+  const absl::StatusOr<size_t> header_bytes = DecodeResponse(bytes, response);
+  ASSERT_THAT(header_bytes, IsOk());
+  EXPECT_EQ(bytes.substr(*header_bytes), "rowsrows");
+  EXPECT_EQ(response.rows_bytes, 8u);
   EXPECT_EQ(response.request_id, 77u);
   EXPECT_EQ(response.piece, 3u);
   EXPECT_TRUE(response.last);
   EXPECT_THAT(response.checksums, ElementsAre(1, 0xFFFFFFFF));
-  EXPECT_EQ(bytes.substr(response.rows_offset, response.rows_bytes), "rowsrows");
 }
 
 TEST(WireResponse, ErrorsFailuresAndNotices) {
@@ -198,14 +210,34 @@ TEST(WireResponse, ErrorsFailuresAndNotices) {
 }
 
 TEST(WireResponse, EveryCutIsRefusedOrAMessageOfFewerFields) {
-  std::string whole;
-  EncodeAnswerHeader(77, 3, true, std::vector<uint32_t>{1, 2}, 8, whole);
-  whole += "rowsrows";
+  const std::string whole = AnswerHeader(77, 3, true, {1, 2}, 8) + "rowsrows";
   for (size_t size = 0; size < whole.size(); ++size) {
     const std::string cut = whole.substr(0, size);
     StreamResponse response;
     v1::GatherStreamResponse message;
     EXPECT_EQ(DecodeResponse(cut, response).ok(), message.ParseFromString(cut)) << size;
+  }
+}
+
+TEST(WireResponse, AHeaderThatHasNotComeWholeAsksForMore) {
+  const std::string header = AnswerHeader(77, 3, true, {1, 2}, 8);
+  const size_t message_bytes = header.size() + 8;
+  StreamResponse response;
+  for (size_t size = 0; size < header.size(); ++size) {
+    EXPECT_THAT(DecodeResponse(header.substr(0, size), message_bytes, response),
+                IsOkAndHolds(size_t{0}))
+        << size;
+  }
+  EXPECT_THAT(DecodeResponse(header, message_bytes, response), IsOkAndHolds(header.size()));
+  EXPECT_EQ(response.rows_bytes, 8u);
+}
+
+TEST(WireResponse, RowsAreTheMessagesLastBytesOrRefused) {
+  const std::string whole = AnswerHeader(77, 0, true, {}, 8) + "rowsrows";
+  StreamResponse response;
+  for (const std::string& bytes : {whole + whole, whole + std::string("\x28\x01", 2)}) {
+    EXPECT_THAT(DecodeResponse(bytes, response),
+                StatusIs(absl::StatusCode::kInvalidArgument, "not its last field"));
   }
 }
 

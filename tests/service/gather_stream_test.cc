@@ -52,6 +52,26 @@ TEST(GatherStream, RowsComeInPiecesWithChecksums) {
   EXPECT_EQ(answer.checksums, checksums);
 }
 
+// The client is told to go elsewhere, and whatever it still asks for is DATA_LOSS.
+TEST(GatherStream, AStoreThatHasFailedAnswersDataLoss) {
+  TestServer server;
+  TestStream stream(server.stub());
+  stream.Send(server.Request(1, 3));
+  EXPECT_EQ(stream.ReceiveAnswer(1).rows, FirstRows(3));
+  server.store().state().Fail(absl::DataLossError("the file has shrunk"));
+  EXPECT_EQ(stream.Receive().kind(), v1::STREAM_RESPONSE_KIND_DRAINING);
+  stream.Send(server.Request(2, 3));
+  EXPECT_THAT(stream.ReceiveAnswer(2),
+              HasError(StatusCode::kDataLoss, HasSubstr("the file has shrunk")));
+  v1::GatherRequest unary;
+  unary.set_digest(server.table().digest.data(), server.table().digest.size());
+  unary.set_layer(kLayer);
+  unary.add_rows(1);
+  v1::GatherResponse response;
+  EXPECT_EQ(server.stub().Gather(TestContext().get(), unary, &response).error_code(),
+            grpc::StatusCode::DATA_LOSS);
+}
+
 TEST(GatherStream, ChecksumsComeOnlyWhereAsked) {
   TestServer server;
   EXPECT_TRUE(AnswerTo(server, server.Request(1, 10)).checksums.empty());

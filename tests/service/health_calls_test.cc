@@ -78,6 +78,31 @@ TEST(Health, AWatchHearsOfTheDrainAndEndsWithTheServer) {
   EXPECT_FALSE(watch->Read(&response));
 }
 
+TEST(Health, AStoreThatFailsMakesTheServerUnready) {
+  TestServer server(TwoPorts());
+  const auto stub = HealthStub(server.server().health_address());
+  const auto context = TestContext();
+  const auto watch = stub->Watch(context.get(), For(""));
+  HealthCheckResponse response;
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
+  server.store().state().Fail(absl::DataLossError("rows are lost"));
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::NOT_SERVING);
+  EXPECT_EQ(Check(*HealthStub(server.server().address()), ""), HealthCheckResponse::NOT_SERVING);
+  v1::DescribeResponse description;
+  ASSERT_TRUE(server.stub().Describe(TestContext().get(), {}, &description).ok());
+  EXPECT_EQ(description.state(), v1::SERVER_STATE_FAILED);
+  EXPECT_EQ(description.failure(), "rows are lost");
+}
+
+TEST(Health, AStoreThatHasFailedBeforeTheStartIsUnready) {
+  TestTable table = MakeTable();
+  table.store->state().Fail(absl::DataLossError("rows are lost"));
+  TestServer server(TwoPorts(), table);
+  EXPECT_EQ(Check(*HealthStub(server.server().address()), ""), HealthCheckResponse::NOT_SERVING);
+}
+
 TEST(Health, AWatchOfAnUnknownServiceStaysOpen) {
   TestServer server;
   const auto stub = HealthStub(server.server().address());

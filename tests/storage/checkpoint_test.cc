@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <numeric>
@@ -20,6 +21,10 @@ using ::testing::ElementsAre;
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 constexpr auto kMissing = absl::StatusCode::kNotFound;
+
+const TensorPlace& Weight(const Checkpoint& checkpoint, size_t layer) {
+  return checkpoint.layers()[layer].fields[0].pieces[0].place;
+}
 
 class CheckpointTest : public ::testing::Test {
  protected:
@@ -58,25 +63,27 @@ TEST_F(CheckpointTest, OpensOneFile) {
   EXPECT_EQ(checkpoint.layout(), PackedFp8Layout(64));
   EXPECT_FALSE(checkpoint.token_map().has_value());
   ASSERT_EQ(checkpoint.layers().size(), 2u);
-  const LayerTensors& layer = checkpoint.layers()[1];
+  const TensorPlace& weight = Weight(checkpoint, 1);
+  const TensorPlace& scale = checkpoint.layers()[1].fields[1].pieces[0].place;
   const uint64_t rows = checkpoint.geometry().layers()[1].rows;
-  EXPECT_EQ(layer.layer, 3u);
-  EXPECT_EQ(layer.weight.name, "layers.3.engram.embed.weight");
-  EXPECT_EQ(layer.weight.file, "model.safetensors");
-  EXPECT_EQ(layer.weight.dtype, "F8_E4M3");
-  EXPECT_THAT(layer.weight.shape, ElementsAre(rows, 64));
-  EXPECT_EQ(layer.weight.bytes, rows * 64);
-  EXPECT_THAT(layer.scale->shape, ElementsAre(rows, 2));
-  EXPECT_EQ(layer.scale->file_offset, layer.weight.file_offset + rows * 64);
+  EXPECT_EQ(checkpoint.layers()[1].layer, 3u);
+  EXPECT_EQ(weight.name, "layers.3.engram.embed.weight");
+  EXPECT_EQ(weight.file, "model.safetensors");
+  EXPECT_EQ(weight.dtype, "F8_E4M3");
+  EXPECT_THAT(weight.shape, ElementsAre(rows, 64));
+  EXPECT_EQ(weight.bytes, rows * 64);
+  EXPECT_THAT(scale.shape, ElementsAre(rows, 2));
+  EXPECT_EQ(scale.file_offset, weight.file_offset + rows * 64);
 }
 
 TEST_F(CheckpointTest, OpensManyFilesWithAnIndex) {
   tiny_.WriteIndexed(dir_.path());
   WriteTestFile(dir_.File("unrelated.safetensors"), "damaged, but not in the index");
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
-  EXPECT_EQ(checkpoint.layers()[0].weight.file, "model-00001-of-00009.safetensors");
-  EXPECT_EQ(checkpoint.layers()[0].scale->file, "model-00002-of-00009.safetensors");
-  EXPECT_EQ(checkpoint.layers()[1].weight.file, "model-00003-of-00009.safetensors");
+  EXPECT_EQ(Weight(checkpoint, 0).file, "model-00001-of-00009.safetensors");
+  EXPECT_EQ(checkpoint.layers()[0].fields[1].pieces[0].place.file,
+            "model-00002-of-00009.safetensors");
+  EXPECT_EQ(Weight(checkpoint, 1).file, "model-00003-of-00009.safetensors");
 }
 
 TEST_F(CheckpointTest, OpensManyFilesWithoutAnIndex) {
@@ -84,7 +91,7 @@ TEST_F(CheckpointTest, OpensManyFilesWithoutAnIndex) {
   std::filesystem::remove(dir_.File("model.safetensors.index.json"));
   WriteTestFile(dir_.File("other.safetensors"), SafetensorsBytes({{"x", "U8", {1}, "x"}}));
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
-  EXPECT_EQ(checkpoint.layers()[1].weight.file, "model-00003-of-00009.safetensors");
+  EXPECT_EQ(Weight(checkpoint, 1).file, "model-00003-of-00009.safetensors");
 }
 
 TEST_F(CheckpointTest, LayersFollowTheConfigurationAndNamesMayHaveAPrefix) {
@@ -93,8 +100,7 @@ TEST_F(CheckpointTest, LayersFollowTheConfigurationAndNamesMayHaveAPrefix) {
   tiny_.WriteOneFile(dir_.path());
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
   EXPECT_EQ(checkpoint.layers()[0].layer, 14u);
-  EXPECT_EQ(checkpoint.layers()[0].weight.name,
-            "model.language_model.layers.14.engram.embed.weight");
+  EXPECT_EQ(Weight(checkpoint, 0).name, "model.language_model.layers.14.engram.embed.weight");
   EXPECT_EQ(checkpoint.layers()[1].layer, 1u);
 }
 
@@ -123,15 +129,6 @@ TEST_F(CheckpointTest, RefusesWhatIsNotThere) {
   EXPECT_THAT(Open(), StatusIs(kMissing, dir_.File("config.json")));
   tiny_.WriteConfig(dir_.path());
   EXPECT_THAT(Open(), StatusIs(kMissing, dir_.path() + ": no *.safetensors file"));
-}
-
-TEST_F(CheckpointTest, RefusesPaperVariant) {
-  WriteTestFile(dir_.File("config.json"),
-                R"({"layer_ids": [1, 15], "max_ngram_size": 3, "n_head_per_ngram": 8,
-                    "engram_vocab_size": [646400, 646400], "n_embed_per_ngram": 512, "pad_id": 2,
-                    "seed": 0})");
-  EXPECT_THAT(Open(), StatusIs(absl::StatusCode::kUnimplemented,
-                               dir_.File("config.json") + ": tables of the paper variant"));
 }
 
 TEST_F(CheckpointTest, RefusesConfigurationsThatContradictThemselvesOrTheTables) {
@@ -169,19 +166,73 @@ TEST_F(CheckpointTest, RefusesRowsThatContradictTheGeometry) {
 }
 
 TEST_F(CheckpointTest, RefusesOtherDtypes) {
-  for (const char* dtype : {"U8", "I8", "F8_E5M2"}) {
-    std::vector<TestTensor> tensors = tiny_.Tensors();
-    tensors[0].dtype = dtype;
-    EXPECT_THAT(OpenWith(tensors),
-                StatusIs(kInvalid, absl::StrCat("tensor `layers.1.engram.embed.weight` is ", dtype,
-                                                "; only F8_E4M3 is supported")));
-  }
   std::vector<TestTensor> tensors = tiny_.Tensors();
-  tensors[1].dtype = "F32";
-  tensors[1].data.resize(tensors[1].data.size() * 4);
-  EXPECT_THAT(OpenWith(tensors), StatusIs(kInvalid,
-                                          "tensor `layers.1.engram.embed.scale` is F32; "
-                                          "only F8_E8M0 is supported"));
+  tensors[0].dtype = "F8_E5M2";
+  EXPECT_THAT(OpenWith(tensors),
+              StatusIs(kInvalid,
+                       "tensor `layers.1.engram.embed.weight` is F8_E5M2; a table of such a model "
+                       "is F8_E4M3, U8 or I8"));
+  tensors = tiny_.Tensors();
+  tensors[1].dtype = "F64";
+  tensors[1].data.resize(tensors[1].data.size() * 8);
+  EXPECT_THAT(OpenWith(tensors),
+              StatusIs(kInvalid,
+                       "tensor `layers.1.engram.embed.scale` is F64; scales are F8_E8M0, U8, I8 or "
+                       "F32 here"));
+}
+
+// Runs as a user without privileges where the test runs as root, whom no mode keeps out.
+TEST_F(CheckpointTest, RefusesWhatMayNotBeRead) {
+  tiny_.WriteIndexed(dir_.path());
+  const bool root = geteuid() == 0;
+  const auto open_unprivileged = [&] {
+    EXPECT_EQ(root ? seteuid(65534) : 0, 0);
+    const absl::Status status = Open().status();
+    EXPECT_EQ(root ? seteuid(0) : 0, 0);
+    return status;
+  };
+  const std::filesystem::path directory = dir_.path();
+  const std::filesystem::path table = dir_.File("model-00002-of-00009.safetensors");
+  std::filesystem::permissions(directory, std::filesystem::perms::all);
+  std::filesystem::permissions(table, std::filesystem::perms::none);
+  EXPECT_THAT(open_unprivileged(), StatusIs(absl::StatusCode::kPermissionDenied, table.string()));
+  std::filesystem::permissions(table, std::filesystem::perms::all);
+  std::filesystem::permissions(directory, std::filesystem::perms::none);
+  EXPECT_THAT(open_unprivileged(),
+              StatusIs(absl::StatusCode::kPermissionDenied, dir_.path() + "/config.json"));
+  std::filesystem::permissions(directory, std::filesystem::perms::all);
+}
+
+TEST_F(CheckpointTest, RefusesLinksInALoop) {
+  tiny_.WriteIndexed(dir_.path());
+  const std::string table = dir_.File("model-00002-of-00009.safetensors");
+  std::filesystem::remove(table);
+  std::filesystem::create_symlink(table, table);
+  EXPECT_THAT(Open(), StatusIs(kInvalid, absl::StrCat("cannot open ", table, ": Too many levels")));
+  std::filesystem::remove(table);
+  const std::string config = dir_.File("config.json");
+  std::filesystem::remove(config);
+  std::filesystem::create_symlink(config, config);
+  EXPECT_THAT(Open(), StatusIs(kInvalid, config));
+}
+
+TEST_F(CheckpointTest, LinksToTablesElsewhereAreFollowed) {
+  TempDir blobs;
+  tiny_.WriteOneFile(dir_.path());
+  std::filesystem::rename(dir_.File("model.safetensors"), blobs.File("5a1f"));
+  std::filesystem::create_symlink(blobs.File("5a1f"), dir_.File("model.safetensors"));
+  EXPECT_THAT(Open(), IsOk());
+}
+
+// As a directory that was copied over itself under another name.
+TEST_F(CheckpointTest, RefusesAFileThatIsThereTwice) {
+  tiny_.WriteOneFile(dir_.path());
+  std::filesystem::create_hard_link(dir_.File("model.safetensors"), dir_.File("two.safetensors"));
+  EXPECT_THAT(Open(),
+              StatusIs(kInvalid, dir_.File("two.safetensors") +
+                                     ": tensor `layers.1.engram.embed.scale` is a second table of "
+                                     "layer 1 beside `layers.1.engram.embed.scale` of "
+                                     "model.safetensors"));
 }
 
 TEST_F(CheckpointTest, RefusesTwoTensorsForOneLayer) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "proto/crc32c.h"
-#include "storage/synth.h"
+#include "storage/synth_rows.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/status_matchers.h"
 
@@ -22,7 +22,7 @@ std::unique_ptr<MemoryStore> Filled(const Geometry& geometry, std::vector<RowRan
   for (size_t i = 0; i < (*store)->ranges().size(); ++i) {
     const RowRange range = (*store)->ranges()[i];
     for (uint64_t row = range.begin; row < range.end; ++row) {
-      const MemoryStore::Place place = (*store)->PlaceOf(i, row);
+      const MemoryStore::Place place = (*store)->PlaceOf(range.layer, row);
       SynthRow(kSeed, range.layer, row, place.rows);
       *place.checksums = Crc32c(place.rows, kSynthRowBytes);
     }

@@ -41,7 +41,7 @@ TEST_F(SafetensorsTest, PlacesEveryTensor) {
                                               {"none", "I64", {0, 5}, ""}});
   ASSERT_OK_AND_ASSIGN(const SafetensorsFile file, Read(bytes));
   EXPECT_EQ(file.path, path_);
-  EXPECT_EQ(file.size, bytes.size());
+  EXPECT_EQ(file.stamp.size, bytes.size());
   ASSERT_EQ(file.tensors.size(), 4u);
   const SafetensorsTensor& w = file.tensors.at("w");
   EXPECT_EQ(w.dtype, "F8_E4M3");
@@ -96,6 +96,20 @@ struct BadHeader {
   std::string data;
   std::string message;
 };
+
+TEST_F(SafetensorsTest, GapsThatAlignATensorAreTaken) {
+  const auto read = [&](uint64_t begin) {
+    const std::string header =
+        absl::StrCat(R"({"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]},
+                         "b": {"dtype": "U8", "shape": [2], "data_offsets": [)",
+                     begin, ", ", begin + 2, "]}}");
+    return Read(SafetensorsBytes(header, std::string(begin + 2, 'x')));
+  };
+  for (const uint64_t begin : {2, 4, 8, 64, 4096}) EXPECT_THAT(read(begin), IsOk()) << begin;
+  EXPECT_THAT(read(3), StatusIs(kInvalid, "a hole of 1 bytes before tensor `b`"));
+  EXPECT_THAT(read(68), StatusIs(kInvalid, "a hole of 66 bytes before tensor `b`"));
+  EXPECT_THAT(read(8192), StatusIs(kInvalid, "a hole of 8190 bytes before tensor `b`"));
+}
 
 TEST_F(SafetensorsTest, RefusesBadHeaders) {
   const std::string two = R"({"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]},

@@ -110,6 +110,12 @@ TEST_F(SidecarTest, OtherFilesAndVersionsAreInvalidArgument) {
               StatusIs(kInvalid, path_ + " has format version 2; this program reads version 1"));
 }
 
+TEST_F(SidecarTest, ALayerListedTwiceIsRefused) {
+  storage::v1::Sidecar message = Message(Bytes());
+  *message.add_layers() = message.layers(0);
+  EXPECT_THAT(ReadMessage(message), StatusIs(kDataLoss, "is listed twice"));
+}
+
 TEST_F(SidecarTest, CutOffAnywhereIsRefused) {
   const std::string bytes = Bytes();
   for (size_t size = 8; size < bytes.size(); ++size) {
@@ -123,8 +129,8 @@ TEST_F(SidecarTest, AnyFlippedBitIsRefused) {
   for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
     std::string flipped = bytes;
     flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
-    // Magic and version say what the file is, so damage there looks like another kind of file.
-    EXPECT_THAT(ReadBack(flipped), StatusIs(bit / 8 < 12 ? kInvalid : kDataLoss, path_)) << bit;
+    // The magic says what the file is, so damage there looks like another kind of file.
+    EXPECT_THAT(ReadBack(flipped), StatusIs(bit / 8 < 8 ? kInvalid : kDataLoss, path_)) << bit;
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <set>
 #include <string>
@@ -15,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "storage/checkpoint.h"
+#include "storage/synth_rows.h"
 #include "storage/table_reader.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/status_matchers.h"
@@ -49,8 +51,9 @@ uint64_t Mix(uint64_t x) {
   x ^= x >> 31;
   return x;
 }
+constexpr uint64_t kG = 0x9E3779B97F4A7C15;
 std::string RecipeRow(uint64_t seed, uint64_t layer, uint64_t row) {
-  const uint64_t g = 0x9E3779B97F4A7C15;
+  const uint64_t g = kG;
   const uint64_t key = Mix(Mix(Mix(seed + g) + layer + g) + row + g);
   std::string bytes;
   for (uint64_t i = 0; i < 33; ++i) {
@@ -117,7 +120,7 @@ class SynthTest : public ::testing::Test {
 
 TEST_F(SynthTest, WritesACheckpointThatOpensWithTheseRows) {
   const SynthOptions options = Options();
-  ASSERT_THAT(SynthesizeV41(options), IsOk());
+  ASSERT_THAT(Synthesize(options), IsOk());
   EXPECT_THAT(Files(options.out),
               ElementsAre("config.json", "model-00003-of-00048.safetensors",
                           "model-00017-of-00048.safetensors", "model.safetensors.index.json"));
@@ -139,7 +142,7 @@ TEST_F(SynthTest, WritesACheckpointThatOpensWithTheseRows) {
 
 TEST_F(SynthTest, ConfigurationHasTheRealFields) {
   const SynthOptions options = Options();
-  ASSERT_THAT(SynthesizeV41(options), IsOk());
+  ASSERT_THAT(Synthesize(options), IsOk());
   const auto config = nlohmann::json::parse(ReadTestFile(options.out + "/config.json"));
   const auto& text = config.at("text_config");
   EXPECT_EQ(text.at("engram_layer_ids"), nlohmann::json({1, 14}));
@@ -153,6 +156,78 @@ TEST_F(SynthTest, ConfigurationHasTheRealFields) {
   EXPECT_EQ(text.at("vocab_size"), 129'280);
 }
 
+TEST_F(SynthTest, ThePapersLayoutInEveryFloatType) {
+  struct Case {
+    ValueType type;
+    uint64_t exponents;  // of the values in a word
+  };
+  for (const Case& c : {Case{ValueType::kBf16, 0x7F807F807F807F80},
+                        {ValueType::kF16, 0x7C007C007C007C00},
+                        {ValueType::kF32, 0x7F8000007F800000}}) {
+    SCOPED_TRACE(std::string(ValueTypeName(c.type)));
+    SynthOptions options = Options();
+    options.out = dir_.File(ValueTypeName(c.type));
+    options.model = SynthModel::kPaper;
+    options.paper_values = c.type;
+    ASSERT_THAT(Synthesize(options), IsOk());
+    EXPECT_THAT(Files(options.out), ElementsAre("config.json", "model.safetensors"));
+    ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Checkpoint::Open(options.out));
+    EXPECT_EQ(checkpoint.config().family, ModelFamily::kPaper);
+    EXPECT_EQ(checkpoint.layout(), (RowLayout{c.type, 64, ScaleType::kNone, 0}));
+    EXPECT_EQ(checkpoint.geometry().params().compressed_vocab, 98'627u);
+    ASSERT_OK_AND_ASSIGN(const auto reader, TableReader::Open(checkpoint));
+    const uint32_t row_bytes = checkpoint.layout().row_bytes();
+    for (size_t i = 0; i < 2; ++i) {
+      const LayerGeometry& layer = checkpoint.geometry().layers()[i];
+      for (const uint64_t row : {uint64_t{0}, layer.rows / 3, layer.rows - 1}) {
+        std::vector<uint8_t> expected(row_bytes), got(row_bytes);
+        SynthRow(checkpoint.layout(), 42, layer.layer_id, row, expected);
+        ASSERT_THAT(reader->Read(i, row, 1, got.data()), IsOk());
+        EXPECT_EQ(got, expected);
+        for (size_t at = 0; at < row_bytes; at += 8) {
+          uint64_t word;
+          std::memcpy(&word, &got[at], sizeof(word));
+          // An exponent of ones is infinity or NaN; here its highest bit is never set.
+          EXPECT_EQ(word & c.exponents & ~(c.exponents >> 1), 0u);
+          const uint64_t recipe =
+              Mix(Mix(Mix(Mix(42 + kG) + layer.layer_id + kG) + row + kG) + (at / 8 + 1) * kG);
+          EXPECT_EQ(word | (recipe & c.exponents), recipe);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(SynthTest, ThePapersTokenizerIsCopiedAsItIs) {
+  SynthOptions options = Options();
+  options.model = SynthModel::kPaper;
+  options.tokenizer = dir_.File("small.json");
+  WriteTestFile(options.tokenizer,
+                R"({"model": {"type": "BPE", "vocab": {"a": 0, "A": 1, "b": 2}}})");
+  ASSERT_THAT(Synthesize(options), IsOk());
+  EXPECT_EQ(ReadTestFile(options.out + "/tokenizer.json"), ReadTestFile(options.tokenizer));
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Checkpoint::Open(options.out));
+  EXPECT_EQ(checkpoint.geometry().params().compressed_vocab, 2u);
+}
+
+TEST(StatedRowsTest, BothSidesOfEveryColumnBorderAndEvery524288th) {
+  ASSERT_OK_AND_ASSIGN(const Geometry geometry,
+                       SynthGeometry(SynthModel::kV41Flash, 1'200'000, 99));
+  const LayerGeometry& layer = geometry.layers()[0];
+  const std::vector<uint64_t> rows = StatedRows(layer);
+  const std::set<uint64_t> stated(rows.begin(), rows.end());
+  EXPECT_EQ(stated.size(), rows.size());
+  EXPECT_TRUE(std::is_sorted(rows.begin(), rows.end()));
+  EXPECT_EQ(rows.front(), 0u);
+  EXPECT_EQ(rows.back(), layer.rows - 1);
+  for (const HashColumn& column : layer.columns) {
+    EXPECT_EQ(stated.count(column.offset), 1u);
+    EXPECT_EQ(stated.count(column.offset + column.prime - 1), 1u);
+  }
+  EXPECT_EQ(stated.count(5 << 20), 1u);
+  EXPECT_EQ(rows.size(), 48 + layer.rows / (1 << 19));
+}
+
 TEST_F(SynthTest, RefusesADirectoryWithACheckpoint) {
   for (const char* name : {"config.json", "a.safetensors", "model.safetensors.index.json",
                            "tokenizer.json", "engram.sidecar"}) {
@@ -160,7 +235,7 @@ TEST_F(SynthTest, RefusesADirectoryWithACheckpoint) {
     WriteTestFile(dir.File(name), "theirs");
     SynthOptions options = Options();
     options.out = dir.path();
-    EXPECT_THAT(SynthesizeV41(options),
+    EXPECT_THAT(Synthesize(options),
                 StatusIs(absl::StatusCode::kAlreadyExists,
                          absl::StrCat(dir.path(), " holds a checkpoint or part of one (", name)));
     EXPECT_EQ(ReadTestFile(dir.File(name)), "theirs");
@@ -172,15 +247,15 @@ TEST_F(SynthTest, RefusesBadOptions) {
   constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
   SynthOptions options = Options();
   options.bucket_floor = 0;
-  EXPECT_THAT(SynthesizeV41(options), StatusIs(kInvalid, "bucket floor is 0"));
+  EXPECT_THAT(Synthesize(options), StatusIs(kInvalid, "bucket floor is 0"));
   EXPECT_FALSE(std::filesystem::exists(options.out));
   options = Options();
   options.out = "";
-  EXPECT_THAT(SynthesizeV41(options), StatusIs(kInvalid, "no output directory"));
+  EXPECT_THAT(Synthesize(options), StatusIs(kInvalid, "no output directory"));
   options = Options();
   options.out = dir_.File("file");
   WriteTestFile(options.out, "");
-  EXPECT_FALSE(SynthesizeV41(options).ok());
+  EXPECT_FALSE(Synthesize(options).ok());
 }
 
 TEST_F(SynthTest, CopiesTheTokenizerPaddedAndTakesItsCompressedSize) {
@@ -192,7 +267,7 @@ TEST_F(SynthTest, CopiesTheTokenizerPaddedAndTakesItsCompressedSize) {
     "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
     "decoder": {"type": "ByteLevel"},
     "model": {"type": "BPE", "vocab": {"a": 0, "A": 1, "b": 2}, "merges": []}})");
-  ASSERT_THAT(SynthesizeV41(options), IsOk());
+  ASSERT_THAT(Synthesize(options), IsOk());
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Checkpoint::Open(options.out));
   ASSERT_TRUE(checkpoint.token_map().has_value());
   EXPECT_EQ(checkpoint.token_map()->tokens(), 129'280u);
@@ -202,7 +277,7 @@ TEST_F(SynthTest, CopiesTheTokenizerPaddedAndTakesItsCompressedSize) {
 TEST_F(SynthTest, ATokenizerThatCannotBeReadLeavesNothing) {
   SynthOptions options = Options();
   options.tokenizer = dir_.File("absent.json");
-  EXPECT_THAT(SynthesizeV41(options), StatusIs(absl::StatusCode::kNotFound, options.tokenizer));
+  EXPECT_THAT(Synthesize(options), StatusIs(absl::StatusCode::kNotFound, options.tokenizer));
   EXPECT_THAT(Files(options.out), IsEmpty());
 }
 
@@ -214,7 +289,7 @@ TEST_F(SynthTest, AFailedWriteLeavesNothing) {
   const rlimit small{1 << 20, before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
   const SynthOptions options = Options();
-  const absl::Status status = SynthesizeV41(options);
+  const absl::Status status = Synthesize(options);
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
   std::signal(SIGXFSZ, old_handler);
   EXPECT_FALSE(status.ok());

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -110,14 +111,16 @@ TEST_F(TableReaderTest, AFileThatShrankIsDataLoss) {
   tiny_.WriteIndexed(dir_.path());
   ASSERT_NO_FATAL_FAILURE(Open());
   for (const LayerTensors& layer : checkpoint_->layers()) {
-    for (const TensorPlace& place : {layer.weight, *layer.scale}) {
+    for (const RowField& field : layer.fields) {
+      const TensorPlace& place = field.pieces[0].place;
       const std::string path = dir_.File(place.file);
       const std::string whole = ReadTestFile(path);
       std::filesystem::resize_file(path, whole.size() - 1);
       const size_t index = layer.layer == 1 ? 0 : 1;
       const absl::Status status = ReadStatus(index, 0, Rows(index));
       EXPECT_THAT(status, StatusIs(absl::StatusCode::kDataLoss, path));
-      EXPECT_THAT(status, StatusIs(absl::StatusCode::kDataLoss, "within tensor `" + place.name));
+      EXPECT_THAT(status, StatusIs(absl::StatusCode::kDataLoss,
+                                   "tensor `" + place.name + "`: the file ends within it"));
       WriteTestFile(path, whole);
     }
   }
@@ -129,6 +132,66 @@ TEST_F(TableReaderTest, AFileThatVanishedIsNotFound) {
   std::filesystem::remove(dir_.File("model.safetensors"));
   EXPECT_THAT(TableReader::Open(checkpoint),
               StatusIs(absl::StatusCode::kNotFound, dir_.File("model.safetensors")));
+}
+
+TEST_F(TableReaderTest, AFileThatWasReplacedSinceItsHeaderWasReadIsDataLoss) {
+  tiny_.WriteOneFile(dir_.path());
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Checkpoint::Open(dir_.path()));
+  const std::string path = dir_.File("model.safetensors");
+  WriteTestFile(path + ".new", ReadTestFile(path));
+  std::filesystem::rename(path + ".new", path);
+  EXPECT_THAT(TableReader::Open(checkpoint),
+              StatusIs(absl::StatusCode::kDataLoss, path + ": was replaced by another file"));
+}
+
+TEST_F(TableReaderTest, AFileThatChangesWhileItIsReadIsFound) {
+  tiny_.WriteOneFile(dir_.path());
+  ASSERT_NO_FATAL_FAILURE(Open());
+  EXPECT_THAT(reader_->CheckFiles(), IsOk());
+  const std::string path = dir_.File("model.safetensors");
+  const std::string bytes = ReadTestFile(path);
+  WriteTestFile(path, bytes + "x");
+  EXPECT_THAT(reader_->CheckFiles(),
+              StatusIs(absl::StatusCode::kDataLoss,
+                       absl::StrCat(path, ": has ", bytes.size() + 1, " bytes; it had ")));
+  WriteTestFile(path, bytes);
+  EXPECT_THAT(reader_->CheckFiles(),
+              StatusIs(absl::StatusCode::kDataLoss, path + ": has changed since it was opened"));
+}
+
+// Ten rows in the middle of a table that is all hole otherwise.
+TEST_F(TableReaderTest, HolesAreSkippedUpToTheFirstRowWithData) {
+  tiny_.layer_ids = {1};
+  tiny_.bucket_floor = 50000;
+  tiny_.WriteOneFile(dir_.path());
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Checkpoint::Open(dir_.path()));
+  const std::string path = dir_.File("model.safetensors");
+  const std::string bytes = ReadTestFile(path);
+  std::filesystem::resize_file(path, 0);
+  std::filesystem::resize_file(path, bytes.size());
+  const TensorPlace& weight = checkpoint.layers()[0].fields[0].pieces[0].place;
+  const TensorPlace& scale = checkpoint.layers()[0].fields[1].pieces[0].place;
+  const auto write = [&](uint64_t offset, const std::string& data) {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(offset));
+    file << data;
+  };
+  write(0, bytes.substr(0, weight.file_offset));
+  write(weight.file_offset + 100000 * 64, std::string(10 * 64, 'x'));
+  write(scale.file_offset + 150000 * 2, "y");
+  ASSERT_NO_FATAL_FAILURE(Open());
+  // A file system keeps data in blocks of up to 64 KiB, each of them data as a whole.
+  constexpr uint64_t kBlock = 65536;
+  const uint64_t first = reader_->SkipHoles(0, 50000, Rows(0));
+  if (first == 50000) GTEST_SKIP() << "this file system keeps no holes";
+  EXPECT_GT(first, 100000 - kBlock / 64);
+  EXPECT_LE(first, 100000u);
+  EXPECT_EQ(reader_->SkipHoles(0, 100005, Rows(0)), 100005u);
+  const uint64_t second = reader_->SkipHoles(0, 110000, Rows(0));
+  EXPECT_GT(second, 150000 - kBlock / 2);
+  EXPECT_LE(second, 150000u);
+  EXPECT_EQ(reader_->SkipHoles(0, 199000, Rows(0)), Rows(0));
+  EXPECT_EQ(reader_->SkipHoles(0, 50000, 60000), 60000u);
 }
 
 }  // namespace

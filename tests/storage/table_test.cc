@@ -42,7 +42,7 @@ class TableTest : public ::testing::Test {
   // Flips one bit of a value of the given row.
   void Damage(size_t layer_index, uint64_t row) {
     const Checkpoint checkpoint = Checkpoint::Open(dir_.path()).value();
-    const TensorPlace& weight = checkpoint.layers()[layer_index].weight;
+    const TensorPlace& weight = checkpoint.layers()[layer_index].fields[0].pieces[0].place;
     const std::string path = dir_.File(weight.file);
     std::string bytes = ReadTestFile(path);
     char& byte = bytes[weight.file_offset + row * 32 + 5];
@@ -109,6 +109,67 @@ TEST_F(TableTest, ASidecarThatIsNamedMustBeThere) {
   EXPECT_THAT(LoadTable(options), StatusIs(absl::StatusCode::kNotFound, dir_.File("elsewhere")));
   WriteDigest();
   std::filesystem::rename(sidecar_path_, options.sidecar);
+  EXPECT_THAT(LoadTable(options), IsOk());
+}
+
+TEST_F(TableTest, AMappedShardIsNotReadWhereTheTimesAreTheSidecars) {
+  WriteDigest();
+  LoadOptions options = Options({1, 3});
+  options.store = StoreKind::kMapped;
+  ASSERT_OK_AND_ASSIGN(const Table table, LoadTable(options));
+  EXPECT_EQ(log_, "");
+  EXPECT_EQ(table.rows->state().verified_passes, 0u);
+  EXPECT_EQ(table.rows->ranges(), ShardRanges(table.geometry, {1, 3}));
+  ExpectRows(table);
+}
+
+TEST_F(TableTest, AMappedShardOfOtherTimesIsVerifiedFirst) {
+  WriteDigest();
+  tiny_.WriteOneFile(dir_.path());
+  LoadOptions options = Options();
+  options.store = StoreKind::kMapped;
+  ASSERT_OK_AND_ASSIGN(const Table table, LoadTable(options));
+  EXPECT_EQ(table.rows->state().verified_passes, 1u);
+  EXPECT_NE(log_.find("have other times than the sidecar says"), std::string::npos) << log_;
+  Damage(1, 66000);
+  EXPECT_THAT(LoadTable(options), StatusIs(kDataLoss, "layer 3 rows [65536, "));
+}
+
+TEST_F(TableTest, AMappedShardWithoutASidecarIsReadForItsDigest) {
+  LoadOptions options = Options();
+  options.store = StoreKind::kMapped;
+  ASSERT_OK_AND_ASSIGN(const Table table, LoadTable(options));
+  EXPECT_EQ(table.rows->state().verified_passes, 1u);
+  ExpectRows(table);
+}
+
+TEST_F(TableTest, StoresByName) {
+  EXPECT_THAT(ParseStoreKind("memory"), IsOkAndHolds(StoreKind::kMemory));
+  EXPECT_THAT(ParseStoreKind("mapped"), IsOkAndHolds(StoreKind::kMapped));
+  EXPECT_THAT(ParseStoreKind("disk"),
+              StatusIs(absl::StatusCode::kInvalidArgument, "store `disk` is not known here"));
+}
+
+TEST_F(TableTest, AShardOfAMap) {
+  WriteDigest();
+  LoadOptions options = Options({1, 2});
+  ASSERT_OK_AND_ASSIGN(
+      options.shard_map,
+      ShardMap::Parse(R"({"shards": [{"name": "a", "share": 9}, {"name": "b", "share": 1}]})",
+                      "map"));
+  ASSERT_OK_AND_ASSIGN(const Table table, LoadTable(options));
+  const uint64_t rows = table.geometry.layers()[0].rows;
+  EXPECT_EQ(table.rows->ranges()[0], (RowRange{1, rows * 9 / 10, rows}));
+  ExpectRows(table);
+}
+
+TEST_F(TableTest, AMemoryBudgetIsKept) {
+  WriteDigest();
+  LoadOptions options = Options();
+  options.memory_budget = 1 << 20;
+  EXPECT_THAT(LoadTable(options), StatusIs(absl::StatusCode::kResourceExhausted,
+                                           "1048576 bytes (0.00 GiB) are its budget"));
+  options.memory_budget = uint64_t{1} << 30;
   EXPECT_THAT(LoadTable(options), IsOk());
 }
 

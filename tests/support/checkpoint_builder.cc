@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "storage/synth.h"
+#include "storage/synth_rows.h"
 
 namespace engram {
 

@@ -32,6 +32,12 @@ MATCHER_P2(StatusIs, code, text, "") {
          std::string(status.message()).find(std::string(text)) != std::string::npos;
 }
 
+// The value is an OK StatusOr that holds `value`.
+MATCHER_P(IsOkAndHolds, value, "") {
+  *result_listener << arg.status().ToString();
+  return arg.ok() && *arg == value;
+}
+
 }  // namespace engram
 
 #define ENGRAM_TEST_CONCAT_INNER(a, b) a##b

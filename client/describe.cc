@@ -1,14 +1,12 @@
-#include "client/describe_call.h"
-
-#include <grpcpp/grpcpp.h>
+#include "client/describe.h"
 
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "client/unary_call.h"
 #include "proto/base/status_macros.h"
 #include "proto/describe.h"
-#include "proto/grpc_status.h"
 
 namespace engram {
 namespace {
@@ -55,17 +53,30 @@ ServerStatus ToServerStatus(const v1::DescribeResponse& response) {
   result.ranges = info->ranges;
   result.rows = TotalRows(info->ranges);
   result.bytes = result.rows * info->layout.row_bytes();
+  result.failure = response.failure();
+  result.verified_passes = response.verification().passes();
+  result.verified_rows = response.verification().rows();
   return result;
 }
 
-// One Describe under way.
-struct DescribeCall {
-  std::unique_ptr<v1::EngramService::Stub> stub;
-  grpc::ClientContext context;
+std::vector<ServerCall> DescribeCalls(const std::vector<std::string>& addresses,
+                                      bool include_token_map) {
+  v1::DescribeRequest request;
+  request.set_include_token_map(include_token_map);
+  std::vector<ServerCall> calls;
+  for (const std::string& address : addresses) {
+    calls.push_back({address, kDescribePath, request.SerializeAsString(),
+                     include_token_map ? kMaxTokenMapBytes : kMaxDescribeBytes});
+  }
+  return calls;
+}
+
+absl::StatusOr<v1::DescribeResponse> Parse(const absl::StatusOr<std::string>& bytes) {
+  RETURN_IF_ERROR(bytes.status());
   v1::DescribeResponse response;
-  grpc::Status status;
-  std::unique_ptr<grpc::ClientAsyncResponseReader<v1::DescribeResponse>> reader;
-};
+  if (response.ParseFromString(*bytes)) return response;
+  return absl::InvalidArgumentError("the response is no DescribeResponse");
+}
 
 }  // namespace
 
@@ -91,32 +102,15 @@ absl::StatusOr<ServerInfo> ParseDescribe(const v1::DescribeResponse& response,
   return info;
 }
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
-  grpc::ChannelArguments arguments;
-  // Large frames and a large window: answers are up to 256 KiB and nothing else uses the link.
-  arguments.SetInt("grpc.http2.max_frame_size", 1 << 20);
-  arguments.SetInt("grpc.http2.lookahead_bytes", 16 << 20);
-  arguments.SetInt("grpc.http2.bdp_probe", 0);
-  arguments.SetMaxReceiveMessageSize(16 << 20);
-  // A lost host is noticed within half a minute, a restarted server is found within a second.
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  // Channels of one process would otherwise share connections by address and settings.
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+absl::StatusOr<ServerInfo> ParseDescribe(const std::string& bytes,
+                                         const std::optional<Sha256>& wanted) {
+  ASSIGN_OR_RETURN(const v1::DescribeResponse response, Parse(bytes));
+  return ParseDescribe(response, wanted);
 }
 
 absl::StatusOr<TokenMap> FetchTokenMap(const std::string& address, absl::Duration timeout) {
-  const auto stub = v1::EngramService::NewStub(MakeChannel(address));
-  grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
-  v1::DescribeRequest request;
-  request.set_include_token_map(true);
-  v1::DescribeResponse response;
-  RETURN_IF_ERROR(FromGrpcStatus(stub->Describe(&context, request, &response), address));
+  ASSIGN_OR_RETURN(const v1::DescribeResponse response,
+                   Parse(CallServers(DescribeCalls({address}, true), timeout)[0]));
   if (!response.has_token_map()) {
     return absl::NotFoundError(absl::StrCat(address, " knows no token map"));
   }
@@ -125,29 +119,15 @@ absl::StatusOr<TokenMap> FetchTokenMap(const std::string& address, absl::Duratio
 
 std::vector<ServerStatus> AskServers(const std::vector<std::string>& addresses,
                                      absl::Duration timeout) {
-  grpc::CompletionQueue queue;
-  std::vector<DescribeCall> calls(addresses.size());
-  const auto deadline = absl::ToChronoTime(absl::Now() + timeout);
-  for (size_t i = 0; i < calls.size(); ++i) {
-    DescribeCall& call = calls[i];
-    call.stub = v1::EngramService::NewStub(MakeChannel(addresses[i]));
-    call.context.set_deadline(deadline);
-    call.reader = call.stub->AsyncDescribe(&call.context, v1::DescribeRequest(), &queue);
-    call.reader->Finish(&call.response, &call.status, &call);
-  }
-  void* tag = nullptr;
-  bool ok = false;
-  for (size_t i = 0; i < calls.size(); ++i) queue.Next(&tag, &ok);
-  queue.Shutdown();
-  while (queue.Next(&tag, &ok)) {
-  }
+  const auto responses = CallServers(DescribeCalls(addresses, false), timeout);
   std::vector<ServerStatus> results;
-  for (size_t i = 0; i < calls.size(); ++i) {
+  for (size_t i = 0; i < addresses.size(); ++i) {
     ServerStatus result;
-    if (calls[i].status.ok()) {
-      result = ToServerStatus(calls[i].response);
+    const absl::StatusOr<v1::DescribeResponse> response = Parse(responses[i]);
+    if (response.ok()) {
+      result = ToServerStatus(*response);
     } else {
-      result.status = FromGrpcStatus(calls[i].status, addresses[i]);
+      result.status = response.status();
     }
     result.address = addresses[i];
     results.push_back(std::move(result));

@@ -1,10 +1,7 @@
-// Asking servers what they hold, outside the I/O thread's stream.
-#ifndef ENGRAM_CLIENT_DESCRIBE_CALL_H_
-#define ENGRAM_CLIENT_DESCRIBE_CALL_H_
+// What a server says of itself.
+#ifndef ENGRAM_CLIENT_DESCRIBE_H_
+#define ENGRAM_CLIENT_DESCRIBE_H_
 
-#include <grpcpp/channel.h>
-
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,7 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/client.h"
-#include "engram/v1/engram.grpc.pb.h"
+#include "engram/v1/engram.pb.h"
 
 namespace engram {
 
@@ -36,8 +33,15 @@ struct ServerInfo {
 absl::StatusOr<ServerInfo> ParseDescribe(const v1::DescribeResponse& response,
                                          const std::optional<Sha256>& wanted);
 
-// A channel with the settings that the stream is fast with.
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address);
+inline constexpr char kDescribePath[] = "/engram.v1.EngramService/Describe";
+inline constexpr char kGatherStreamPath[] = "/engram.v1.EngramService/GatherStream";
+// Of a response without and with a token map, which takes four bytes a token id.
+inline constexpr size_t kMaxDescribeBytes = 4 << 20;
+inline constexpr size_t kMaxTokenMapBytes = size_t{4} * kMaxVocab + kMaxDescribeBytes;
+
+// The same of a serialized DescribeResponse. Also InvalidArgument: it is none.
+absl::StatusOr<ServerInfo> ParseDescribe(const std::string& bytes,
+                                         const std::optional<Sha256>& wanted);
 
 // Blocking. The token map of one server. Unavailable and the like as the call fails; NotFound: the
 // server has none.
@@ -45,4 +49,4 @@ absl::StatusOr<TokenMap> FetchTokenMap(const std::string& address, absl::Duratio
 
 }  // namespace engram
 
-#endif  // ENGRAM_CLIENT_DESCRIBE_CALL_H_
+#endif  // ENGRAM_CLIENT_DESCRIBE_H_

@@ -1,0 +1,111 @@
+#include "client/io_thread.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "proto/base/status_macros.h"
+
+namespace engram {
+namespace {
+
+// What is read of a socket at once: it stays in the core's cache until it is scattered, and a small
+// answer on another connection waits no longer than its scattering takes.
+constexpr size_t kReadBytes = 256 << 10;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<IoThread>> IoThread::Start(const ClientOptions& options,
+                                                          std::string name) {
+  ASSIGN_OR_RETURN(std::unique_ptr<EventLoop> loop, EventLoop::Create());
+  return std::unique_ptr<IoThread>(new IoThread(options, std::move(loop), std::move(name)));
+}
+
+IoThread::IoThread(const ClientOptions& options, std::unique_ptr<EventLoop> loop, std::string name)
+    : spin_(options.spin),
+      loop_(std::move(loop)),
+      scratch_(kReadBytes),
+      fan_out_(options, {loop_.get(), &resolver_, scratch_}),
+      thread_([this, name = std::move(name)] { Run(name); }) {}
+
+IoThread::~IoThread() {
+  {
+    MutexLock lock(&mutex_);
+    closing_ = true;
+  }
+  has_commands_.store(true);
+  loop_->Wake();
+  thread_.join();
+}
+
+void IoThread::Submit(std::shared_ptr<Lookup> lookup) { Post({std::move(lookup), false}); }
+
+void IoThread::Cancel(std::shared_ptr<Lookup> lookup) { Post({std::move(lookup), true}); }
+
+void IoThread::Post(Command command) {
+  {
+    MutexLock lock(&mutex_);
+    commands_.push_back(std::move(command));
+  }
+  has_commands_.store(true);
+  if (asleep_.load()) loop_->Wake();
+}
+
+bool IoThread::RunCommands() {
+  if (!has_commands_.load(std::memory_order_relaxed)) return false;
+  has_commands_.store(false);
+  {
+    MutexLock lock(&mutex_);
+    running_.swap(commands_);
+  }
+  for (Command& command : running_) {
+    if (command.cancel) {
+      fan_out_.Cancel(*command.lookup, absl::CancelledError("the ticket was dropped"));
+    } else {
+      fan_out_.Start(std::move(command.lookup));
+    }
+  }
+  running_.clear();
+  return true;
+}
+
+void IoThread::Wait() {
+  if (spin_ > absl::ZeroDuration()) {
+    const absl::Time until = std::min(absl::Now() + spin_, fan_out_.NextTick());
+    do {
+      if (has_commands_.load(std::memory_order_relaxed) || loop_->Poll(absl::ZeroDuration())) {
+        return;
+      }
+    } while (absl::Now() < until);
+  }
+  asleep_.store(true);
+  if (!has_commands_.load() && loop_->Poll(fan_out_.NextTick() - absl::Now())) {
+    fan_out_.Tick(absl::Now());  // It may be a name that was looked up.
+  }
+  asleep_.store(false);
+}
+
+// What was submitted goes first: its rows travel while the rest is done. Requests leave before
+// whatever has come is handled.
+void IoThread::Run(const std::string& name) {
+  pthread_setname_np(pthread_self(), name.c_str());
+  bool closing = false;
+  while (!closing) {
+    if (RunCommands()) {
+      MutexLock lock(&mutex_);
+      closing = closing_;
+    }
+    const absl::Time now = absl::Now();
+    if (now >= fan_out_.NextTick()) fan_out_.Tick(now);
+    fan_out_.Flush();
+    if (!loop_->Poll(absl::ZeroDuration()) && !has_commands_.load(std::memory_order_relaxed)) {
+      Wait();
+    }
+  }
+  fan_out_.Shutdown();
+  RunCommands();  // What was submitted late fails at once.
+}
+
+}  // namespace engram

@@ -1,0 +1,72 @@
+// A thread that does the work of lookups, and the way to it.
+#ifndef ENGRAM_CLIENT_IO_THREAD_H_
+#define ENGRAM_CLIENT_IO_THREAD_H_
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/event_loop.h"
+#include "client/fan_out.h"
+#include "client/lookup.h"
+#include "client/options.h"
+#include "client/resolver.h"
+#include "proto/base/mutex.h"
+
+namespace engram {
+
+// Owns an event loop, connections of its own to every server, and the thread `name` that handles
+// the one and works for the others. Whoever submits leaves a command in a list and wakes the thread
+// only where it sleeps. All methods: any thread.
+class IoThread final : public LookupOwner {
+ public:
+  // The system's code where it has no more descriptors.
+  static absl::StatusOr<std::unique_ptr<IoThread>> Start(const ClientOptions& options,
+                                                         std::string name);
+  // Fails outstanding lookups with CANCELLED; returns when nothing touches their buffers.
+  ~IoThread() override;
+
+  // Never blocks: takes a lock that is held for moments alone.
+  void Submit(std::shared_ptr<Lookup> lookup);
+  void Cancel(std::shared_ptr<Lookup> lookup) override;
+
+  FanOut& fan_out() { return fan_out_; }
+  const FanOut& fan_out() const { return fan_out_; }
+
+ private:
+  struct Command {
+    std::shared_ptr<Lookup> lookup;
+    bool cancel = false;
+  };
+
+  IoThread(const ClientOptions& options, std::unique_ptr<EventLoop> loop, std::string name);
+  void Post(Command command);
+  void Run(const std::string& name);
+  bool RunCommands();
+  // Polls for the time that the options say, then sleeps until there is something to do.
+  void Wait();
+
+  const absl::Duration spin_;
+  const std::unique_ptr<EventLoop> loop_;
+  Resolver resolver_;
+  std::vector<uint8_t> scratch_;
+  FanOut fan_out_;
+
+  // A submitter writes has_commands_, then looks at asleep_; the thread the other way round. One of
+  // them sees the other.
+  std::atomic<bool> has_commands_{false};
+  std::atomic<bool> asleep_{false};
+  Mutex mutex_;
+  std::vector<Command> commands_ ABSL_GUARDED_BY(mutex_);
+  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
+
+  std::vector<Command> running_;  // the thread's; keeps its memory
+  std::thread thread_;            // last: it uses all of the above
+};
+
+}  // namespace engram
+
+#endif  // ENGRAM_CLIENT_IO_THREAD_H_

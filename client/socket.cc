@@ -1,0 +1,127 @@
+#include "client/socket.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+
+namespace engram {
+namespace {
+
+absl::Status Lost(int error) {
+  return absl::UnavailableError(absl::StrCat("connection lost: ", std::strerror(error)));
+}
+
+absl::StatusOr<std::vector<SocketAddress>> UnixAddress(absl::string_view path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
+    return absl::InvalidArgumentError(absl::StrCat("unix:", path, ": the path is empty or longer ",
+                                                   "than ", sizeof(address.sun_path) - 1,
+                                                   " bytes"));
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  SocketAddress result;
+  std::memcpy(&result.storage, &address, sizeof(address));
+  result.size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1);
+  return std::vector<SocketAddress>{result};
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<SocketAddress>> ResolveAddress(const std::string& address,
+                                                          bool numeric_only) {
+  absl::string_view text = address;
+  if (absl::ConsumePrefix(&text, "unix:")) return UnixAddress(text);
+  const size_t colon = text.rfind(':');
+  uint32_t port = 0;
+  if (colon == absl::string_view::npos || colon == 0 ||
+      !absl::SimpleAtoi(text.substr(colon + 1), &port) || port == 0 || port > UINT16_MAX) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("address `", address, "` is neither host:port nor unix:PATH"));
+  }
+  absl::string_view host = text.substr(0, colon);
+  if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV | (numeric_only ? AI_NUMERICHOST : 0);
+  addrinfo* found = nullptr;
+  const int error =
+      getaddrinfo(std::string(host).c_str(), absl::StrCat(port).c_str(), &hints, &found);
+  if (error == EAI_NONAME && numeric_only) return absl::NotFoundError(address);
+  if (error != 0) {
+    return absl::UnavailableError(absl::StrCat("cannot resolve ", host, ": ", gai_strerror(error)));
+  }
+  std::vector<SocketAddress> addresses;
+  for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
+    SocketAddress& next = addresses.emplace_back();
+    std::memcpy(&next.storage, each->ai_addr, each->ai_addrlen);
+    next.size = each->ai_addrlen;
+  }
+  freeaddrinfo(found);
+  return addresses;
+}
+
+absl::StatusOr<Socket> Socket::StartConnect(const SocketAddress& address) {
+  const int family = address.storage.ss_family;
+  Socket socket(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (socket.fd_ < 0) return absl::ErrnoToStatus(errno, "socket");
+  if (family != AF_UNIX) {
+    const int on = 1;
+    setsockopt(socket.fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  }
+  const auto* const to = reinterpret_cast<const sockaddr*>(&address.storage);
+  if (connect(socket.fd_, to, address.size) != 0 && errno != EINPROGRESS) {
+    return absl::UnavailableError(absl::StrCat("cannot connect: ", std::strerror(errno)));
+  }
+  return socket;
+}
+
+absl::Status Socket::FinishConnect() const {
+  int error = 0;
+  socklen_t size = sizeof(error);
+  if (getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
+  if (error == 0) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("cannot connect: ", std::strerror(error)));
+}
+
+Socket::Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
+Socket& Socket::operator=(Socket&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+Socket::~Socket() {
+  if (fd_ >= 0) close(fd_);
+}
+
+absl::StatusOr<size_t> Socket::Read(std::span<uint8_t> into) {
+  while (true) {
+    const ssize_t got = recv(fd_, into.data(), into.size(), 0);
+    if (got > 0) return static_cast<size_t>(got);
+    if (got == 0) return absl::UnavailableError("the server closed the connection");
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
+    if (errno != EINTR) return Lost(errno);
+  }
+}
+
+absl::StatusOr<size_t> Socket::Write(std::span<const uint8_t> bytes) {
+  while (true) {
+    const ssize_t sent = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent >= 0) return static_cast<size_t>(sent);
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
+    if (errno != EINTR) return Lost(errno);
+  }
+}
+
+}  // namespace engram

@@ -1,0 +1,48 @@
+// What the tags of a completion queue point to.
+#ifndef ENGRAM_SERVICE_COMPLETION_H_
+#define ENGRAM_SERVICE_COMPLETION_H_
+
+#include <functional>
+#include <utility>
+
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
+
+namespace engram {
+
+// Lives as long as an operation that was started with its tag. gRPC orders the start of an
+// operation before its event; Debian's build of gRPC is not instrumented, so ThreadSanitizer is
+// told here.
+class Completion {
+ public:
+  // `then` runs on the thread that takes the event; `ok` is the event's.
+  explicit Completion(std::function<void(bool ok)> then) : then_(std::move(then)) {}
+  Completion(const Completion&) = delete;
+  Completion& operator=(const Completion&) = delete;
+
+  // For starting an operation.
+  void* Tag() {
+#if defined(__SANITIZE_THREAD__)
+    __tsan_release(this);
+#endif
+    return this;
+  }
+
+  // The completion of an event that was taken off a queue.
+  static Completion& Of(void* tag) {
+#if defined(__SANITIZE_THREAD__)
+    __tsan_acquire(tag);
+#endif
+    return *static_cast<Completion*>(tag);
+  }
+
+  void Run(bool ok) const { then_(ok); }
+
+ private:
+  const std::function<void(bool)> then_;
+};
+
+}  // namespace engram
+
+#endif  // ENGRAM_SERVICE_COMPLETION_H_

@@ -1,0 +1,100 @@
+#include "service/worker.h"
+
+#include <pthread.h>
+
+#include "absl/time/clock.h"
+
+namespace engram {
+namespace {
+
+const gpr_timespec kNoWait = gpr_time_0(GPR_CLOCK_MONOTONIC);
+const gpr_timespec kForEver = gpr_inf_future(GPR_CLOCK_MONOTONIC);
+
+}  // namespace
+
+Worker::Worker(CallContext context)
+    : context_(std::move(context)), store_failure_([this](bool) {
+        for (LongCall* call : context_.long_calls) call->OnStoreFailure();
+      }) {
+  for (const Phase phase : {Phase::kDraining, Phase::kEnding, Phase::kClosing}) {
+    phases_[static_cast<size_t>(phase) - 1] =
+        std::make_unique<Notice>([this, phase](bool) { OnPhase(phase); });
+  }
+}
+
+Worker::~Worker() {
+  if (shut_down_) return;
+  context_.queue->Shutdown();
+  void* tag = nullptr;
+  bool ok = false;
+  while (context_.queue->Next(&tag, &ok)) {
+  }
+}
+
+void Worker::Start() {
+  thread_ = std::thread([this] { Run(); });
+}
+
+void Worker::Join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void Worker::Tell(Phase phase) { Set(*phases_[static_cast<size_t>(phase) - 1]); }
+
+void Worker::TellStoreFailure() { Set(store_failure_); }
+
+void Worker::Set(Notice& notice) {
+  notice.alarm.Set(context_.queue.get(), gpr_now(GPR_CLOCK_MONOTONIC), notice.completion.Tag());
+}
+
+// Brings a new phase to the calls, on their thread.
+void Worker::OnPhase(Phase phase) {
+  if (phase == Phase::kClosing) closing_ = true;
+  for (LongCall* call : context_.long_calls) {  // None is deleted by what it does here.
+    if (phase == Phase::kDraining) call->BeginDrain();
+    if (phase == Phase::kEnding) call->End();
+  }
+}
+
+// Whatever has come goes first, then one piece of prefill, then waiting.
+void Worker::Run() {
+  pthread_setname_np(pthread_self(), "engram-serve");
+  while (TakeEvent() || context_.prefill.GiveOne() || WaitForEvent()) {
+  }
+}
+
+bool Worker::TakeEvent() {
+  void* tag = nullptr;
+  bool ok = false;
+  if (context_.queue->AsyncNext(&tag, &ok, kNoWait) != grpc::CompletionQueue::GOT_EVENT) {
+    return false;
+  }
+  Handle(tag, ok);
+  return true;
+}
+
+bool Worker::WaitForEvent() {
+  if (context_.options.spin > absl::ZeroDuration()) {
+    const absl::Time until = absl::Now() + context_.options.spin;
+    while (absl::Now() < until) {
+      if (TakeEvent()) return true;
+    }
+  }
+  void* tag = nullptr;
+  bool ok = false;
+  if (context_.queue->AsyncNext(&tag, &ok, kForEver) != grpc::CompletionQueue::GOT_EVENT) {
+    return false;
+  }
+  Handle(tag, ok);
+  return true;
+}
+
+void Worker::Handle(void* tag, bool ok) {
+  Completion::Of(tag).Run(ok);
+  if (closing_ && context_.calls == 0 && !shut_down_) {
+    shut_down_ = true;
+    context_.queue->Shutdown();
+  }
+}
+
+}  // namespace engram

@@ -1,0 +1,87 @@
+"""What the command-line tests share: running the binaries, and the rows of synthetic tables.
+
+ENGRAM_BIN_DIR is the directory of the binaries. Needs no packages beyond Python itself.
+"""
+import json
+import os
+import pathlib
+import queue
+import subprocess
+import tempfile
+import threading
+
+BIN = pathlib.Path(os.environ["ENGRAM_BIN_DIR"])
+LIMIT_S = 60  # for whatever should take seconds at most
+
+
+def run(*args):
+    return subprocess.run([BIN / args[0], *map(str, args[1:])], capture_output=True, text=True,
+                          timeout=LIMIT_S, check=False)
+
+
+def run_json(*args):
+    done = run(*args)
+    if done.returncode != 0:
+        raise AssertionError(f"{args} exited {done.returncode}: {done.stderr}")
+    return json.loads(done.stdout)
+
+
+def mix(x):
+    mask = (1 << 64) - 1
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+    return x ^ (x >> 31)
+
+
+def synth_row(seed, layer, row):
+    """The formula of storage/synth.h."""
+    mask, golden = (1 << 64) - 1, 0x9E3779B97F4A7C15
+    key = 0
+    for part in (seed, layer, row):
+        key = mix((key + part + golden) & mask)
+    words = [mix((key + (i + 1) * golden) & mask) for i in range(33)]
+    raw = b"".join(word.to_bytes(8, "little") for word in words)
+    values = bytes(b - 1 if b & 0x7F == 0x7F else b for b in raw[:256])
+    return values + bytes(118 + (b & 15) for b in raw[256:])
+
+
+class Engramd:
+    """A server process; `fields` are those of the line it prints when it serves."""
+
+    def __init__(self, *args):
+        self._stderr = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [BIN / "engramd", "--threads", "1", "--listen", "127.0.0.1:0", *map(str, args)],
+            stdout=subprocess.PIPE, stderr=self._stderr, text=True)
+        lines = queue.Queue()
+        threading.Thread(target=lambda: lines.put(self._process.stdout.readline()),
+                         daemon=True).start()
+        try:
+            self.line = lines.get(timeout=LIMIT_S)
+        except queue.Empty:
+            self.line = ""
+        if not self.line.startswith("serving "):
+            self._process.kill()
+            self._stderr.seek(0)
+            said = self._stderr.read().decode()
+            self.stop()
+            raise AssertionError(f"engramd does not serve: {said}")
+        self.fields = dict(field.split("=", 1) for field in self.line.split()[1:])
+        self.address = self.fields["listen"]
+        self.pid = self._process.pid
+
+    def said(self):
+        """What it has written to standard error."""
+        return os.pread(self._stderr.fileno(), 1 << 20, 0).decode()
+
+    def stop(self):
+        """SIGTERM; returns the exit code."""
+        self._process.terminate()
+        try:
+            return self._process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+        finally:
+            self._process.stdout.close()
+            self._stderr.close()

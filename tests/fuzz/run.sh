@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Builds the fuzzers and runs each for SECONDS, two at a time, on a copy of its corpus. One line a
+# fuzzer; what failed is kept in build/fuzz/artifacts.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+seconds=${1:-60}
+
+cmake --preset fuzz
+cmake --build --preset fuzz
+work=$PWD/build/fuzz/work
+artifacts=$PWD/build/fuzz/artifacts
+rm -rf "$work"
+mkdir -p "$work" "$artifacts"
+
+run_one() {
+  local name=$1 dictionary=() log=$work/$1.log
+  cp -r "tests/fuzz/corpus/$name" "$work/$name"
+  [ -f "tests/fuzz/corpus/$name.dict" ] && dictionary=(-dict="tests/fuzz/corpus/$name.dict")
+  if "build/fuzz/bin/${name}_fuzz" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 \
+    -print_final_stats=1 -artifact_prefix="$artifacts/$name-" "${dictionary[@]}" "$work/$name" \
+    >"$log" 2>&1; then
+    echo "fuzz $name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") runs, no finding"
+  else
+    echo "fuzz $name: FAILED"
+    tail -n 40 "$log"
+    return 1
+  fi
+}
+export -f run_one
+export work artifacts seconds
+find tests/fuzz/corpus -mindepth 1 -maxdepth 1 -type d -printf '%f\n' | sort |
+  xargs -P "$(nproc)" -I{} bash -c 'run_one {}'
