@@ -91,11 +91,10 @@ void IoThread::Wait() {
 // whatever has come is handled.
 void IoThread::Run(const std::string& name) {
   pthread_setname_np(pthread_self(), name.c_str());
-  bool closing = false;
-  while (!closing) {
+  while (true) {
     if (RunCommands()) {
       MutexLock lock(&mutex_);
-      closing = closing_;
+      if (closing_) break;
     }
     const absl::Time now = absl::Now();
     if (now >= fan_out_.NextTick()) fan_out_.Tick(now);
