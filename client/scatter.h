@@ -5,7 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "proto/base/isa.h"
+
 namespace engram {
+
+// Copies row i of `rows` [count, row_bytes] to out + positions[i] * row_bytes. Pure. `isa` must be
+// one of SupportedIsas().
+void ScatterRows(const uint8_t* rows, size_t row_bytes, const uint32_t* positions, size_t count,
+                 uint8_t* out, Isa isa = BestIsa());
 
 // Takes the bytes of a request's rows in order, in chunks cut anywhere, and copies each row once.
 // Not thread-safe.

@@ -91,7 +91,7 @@ absl::Status MappedStore::GatherIds(uint32_t id, std::span<const Id> rows, uint8
   for (size_t i = 0; i < rows.size(); ++i) {
     if (i + kPrefetchRows < rows.size() && rows[i + kPrefetchRows] != kNoRowId<Id>) {
       for (const Field& field : layer.fields) {
-        internal::PrefetchRow(field.At(rows[i + kPrefetchRows]), field.field->file_row_bytes);
+        PrefetchRow(field.At(rows[i + kPrefetchRows]), field.field->file_row_bytes);
       }
     }
     uint8_t* const row = out + i * row_bytes;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 #include <random>
 
@@ -31,6 +32,28 @@ TEST(RowScatter, RowsCutAnywhereComeToTheirPlaces) {
                   expected.begin() + static_cast<ptrdiff_t>(positions[i] * kRowBytes));
     }
     ASSERT_EQ(out, expected);
+  }
+}
+
+TEST(ScatterRows, EverySizeByEveryInstructionSet) {
+  std::mt19937_64 random(1);
+  for (const size_t row_bytes : {128, 160, 256, 264, 320, 512, 1, 33, 66, 100, 1056}) {
+    std::vector<uint32_t> positions(50);
+    std::iota(positions.begin(), positions.end(), 0u);
+    std::shuffle(positions.begin(), positions.end(), random);
+    std::vector<uint8_t> rows(positions.size() * row_bytes);
+    for (uint8_t& byte : rows) byte = static_cast<uint8_t>(random());
+    // One byte before and one row behind must stay as they are.
+    const std::vector<uint8_t> out(1 + rows.size() + row_bytes, 0xAB);
+    std::vector<uint8_t> expected = out;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      expected[1 + positions[i / row_bytes] * row_bytes + i % row_bytes] = rows[i];
+    }
+    for (const Isa isa : SupportedIsas()) {
+      std::vector<uint8_t> got = out;
+      ScatterRows(rows.data(), row_bytes, positions.data(), positions.size(), got.data() + 1, isa);
+      EXPECT_EQ(got, expected) << row_bytes << " bytes, isa " << static_cast<int>(isa);
+    }
   }
 }
 

@@ -25,7 +25,7 @@ void ExpectGathers(size_t row_bytes, size_t count, Id base) {
   }
   if (count > 1) ids[0] = base, ids[1] = static_cast<Id>(base + kTableRows - 1);
   // One row more than asked for: it must stay as it is, and the start is odd on purpose.
-  std::vector<uint8_t> out(1 + (count + 1) * row_bytes, 0xAB);
+  const std::vector<uint8_t> out(1 + (count + 1) * row_bytes, 0xAB);
   std::vector<uint8_t> expected = out;
   for (size_t i = 0; i < count; ++i) {
     for (size_t b = 0; b < row_bytes; ++b) {
@@ -33,8 +33,11 @@ void ExpectGathers(size_t row_bytes, size_t count, Id base) {
           ids[i] == kNone ? 0 : table[static_cast<size_t>(ids[i] - base) * row_bytes + b];
     }
   }
-  GatherRows<Id>(table.data(), row_bytes, ids.data(), count, base, out.data() + 1);
-  EXPECT_EQ(out, expected);
+  for (const Isa isa : SupportedIsas()) {
+    std::vector<uint8_t> got = out;
+    GatherRows<Id>(table.data(), row_bytes, ids.data(), count, base, got.data() + 1, isa);
+    EXPECT_EQ(got, expected) << "isa " << static_cast<int>(isa);
+  }
 }
 
 TEST(GatherTest, EverySizeAndCount) {
