@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <unordered_set>
 
@@ -36,41 +37,44 @@ class LongCall {
   virtual void End() = 0;  // finish the call as soon as nothing is left to answer
 };
 
-// Calls that wait until their queue has no event left: prefill gives way to whatever is there, on
-// every connection of the thread. One turn is one piece of an answer, and goes round.
+// Work that waits until the queue has no event left. Taking in everything that has come before any
+// of it is answered lets answers leave together; and prefill gives way to whatever is there, on
+// every connection of the thread. Each turn goes round.
 class Turns {
  public:
-  class Taker {
+  // A piece of work that can wait; not movable.
+  class Turn {
    public:
-    virtual ~Taker() = default;
-    virtual void TakeTurn() = 0;
+    explicit Turn(std::function<void()> take) : take_(std::move(take)) {}
+    Turn(const Turn&) = delete;
 
    private:
     friend class Turns;
+    const std::function<void()> take_;
     bool waiting_ = false;
   };
 
-  void Add(Taker& taker) {
-    if (!taker.waiting_) waiting_.push_back(&taker);
-    taker.waiting_ = true;
+  void Add(Turn& turn) {
+    if (!turn.waiting_) waiting_.push_back(&turn);
+    turn.waiting_ = true;
   }
   // For one that goes away.
-  void Remove(Taker& taker) {
-    if (taker.waiting_) std::erase(waiting_, &taker);
-    taker.waiting_ = false;
+  void Remove(Turn& turn) {
+    if (turn.waiting_) std::erase(waiting_, &turn);
+    turn.waiting_ = false;
   }
   // False: nobody waits.
   bool GiveOne() {
     if (waiting_.empty()) return false;
-    Taker* const taker = waiting_.front();
+    Turn* const turn = waiting_.front();
     waiting_.pop_front();
-    taker->waiting_ = false;
-    taker->TakeTurn();
+    turn->waiting_ = false;
+    turn->take_();
     return true;
   }
 
  private:
-  std::deque<Taker*> waiting_;
+  std::deque<Turn*> waiting_;
 };
 
 // How far the server's life has come. All see it at once; long calls are told on their thread.
@@ -87,6 +91,7 @@ struct CallContext {
   std::unique_ptr<grpc::ServerCompletionQueue> queue;
   const std::atomic<Phase>& phase;  // the server's
   std::unordered_set<LongCall*> long_calls = {};
+  Turns answers = {};  // notices, errors and decode
   Turns prefill = {};
   absl::Time last_decode = absl::InfinitePast();  // when the last decode request came
   // Call objects alive, those that wait for a call included. A queue must not be shut down before

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <span>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -26,14 +27,17 @@ GatherStream::GatherStream(CallContext& context)
       started_([this](bool ok) { OnStarted(ok); }),
       read_([this](bool ok) { OnRead(ok); }),
       written_([this](bool ok) { OnWritten(ok); }),
-      finished_([this](bool ok) { OnFinished(ok); }) {
+      finished_([this](bool ok) { OnFinished(ok); }),
+      answers_turn_([this] { WriteNext(); }),
+      prefill_turn_([this] { WritePrefill(); }) {
   context_.engram.RequestGatherStream(&server_context_, &stream_, context_.queue.get(),
                                       context_.queue.get(), started_.Tag());
 }
 
 GatherStream::~GatherStream() {
   context_.long_calls.erase(this);
-  context_.prefill.Remove(*this);
+  context_.answers.Remove(answers_turn_);
+  context_.prefill.Remove(prefill_turn_);
 }
 
 void GatherStream::OnStarted(bool ok) {
@@ -67,8 +71,8 @@ void GatherStream::OnRead(bool ok) {
   }
   Receive();
   incoming_.Clear();
-  WriteNext();  // before the next read: the answer is waited for
   Read();
+  decode_.size() < kDecodeBurst ? AwaitTurn() : WriteNext();
 }
 
 // One message in: a request that waits from now on, or an answer that says why not.
@@ -144,6 +148,11 @@ void GatherStream::Retire(std::unique_ptr<Pending> pending) {
   spare_.push_back(std::move(pending));
 }
 
+void GatherStream::AwaitTurn() {
+  if (has_urgent()) context_.answers.Add(answers_turn_);
+  if (!prefill_.empty()) context_.prefill.Add(prefill_turn_);
+}
+
 void GatherStream::WriteNext() {
   if (!can_write()) return;
   if (!short_messages_.empty()) {
@@ -152,15 +161,13 @@ void GatherStream::WriteNext() {
     return Write(slice);
   }
   if (!decode_.empty()) return WritePiece(decode_, kPieceBytes);
-  if (!prefill_.empty()) return context_.prefill.Add(*this);
+  if (!prefill_.empty()) return context_.prefill.Add(prefill_turn_);
   EndIfQuiet();
 }
 
-void GatherStream::TakeTurn() {
+void GatherStream::WritePrefill() {
   // What is more urgent may have come since.
-  if (!can_write() || !short_messages_.empty() || !decode_.empty() || prefill_.empty()) {
-    return WriteNext();
-  }
+  if (!can_write() || has_urgent() || prefill_.empty()) return WriteNext();
   const bool beside_decode = absl::Now() - context_.last_decode < kDecodeActive;
   WritePiece(prefill_, beside_decode ? kPieceBytesBesideDecode : kPieceBytes);
 }
@@ -214,7 +221,12 @@ absl::Status GatherStream::GatherPiece(const Pending& pending, size_t count, uin
 
 void GatherStream::Write(const grpc::Slice& message) {
   writing_ = true;
-  stream_.Write(grpc::ByteBuffer(&message, 1), written_.Tag());
+  // Each of what waits will be a message, whatever becomes of it. The first one carries the call's
+  // headers, which gRPC takes for written only when they have left.
+  buffering_ = std::exchange(has_written_, true) && has_urgent();
+  grpc::WriteOptions options;
+  if (buffering_) options.set_buffer_hint();
+  stream_.Write(grpc::ByteBuffer(&message, 1), options, written_.Tag());
 }
 
 void GatherStream::OnWritten(bool ok) {
@@ -222,7 +234,9 @@ void GatherStream::OnWritten(bool ok) {
   if (!ok) broken_ = true;
   if (broken_) return EndIfQuiet();
   Read();
-  WriteNext();
+  if (buffering_) return WriteNext();
+  AwaitTurn();
+  EndIfQuiet();
 }
 
 void GatherStream::NoticeDrain() {

@@ -25,6 +25,8 @@ inline constexpr size_t kPieceBytes = 256 << 10;
 // decode request waits for at most one of them.
 inline constexpr size_t kPieceBytesBesideDecode = 64 << 10;
 inline constexpr absl::Duration kDecodeActive = absl::Milliseconds(50);
+// Decode requests that are taken in before the first of them is answered, at most.
+inline constexpr size_t kDecodeBurst = 16;
 
 // Bytes that a buffer of the pool must hold for one piece of rows of that size.
 size_t AnswerBufferBytes(size_t row_bytes);
@@ -36,9 +38,11 @@ size_t AnswerBufferBytes(size_t row_bytes);
 // 3. Every request id that was read gets exactly one answer with `last`, unless the stream breaks.
 // 4. Reading stops while more short messages wait than requests may be in flight: a client that
 //    sends and never reads takes bounded memory.
-// 5. A piece of prefill is written in a turn of its own, when the queue has no event waiting.
+// 5. Answers are written in a turn, when the queue has no event waiting (a burst of decode requests
+//    sooner): the first messages of a turn are buffered and leave with its last one, in one send.
+//    A piece of prefill has a turn of its own, after those.
 // 6. The object deletes itself when nothing is under way and the call is over.
-class GatherStream final : public LongCall, public Turns::Taker {
+class GatherStream final : public LongCall {
  public:
   // Waits for the next call of this method on the queue; one object serves one call.
   static void Listen(CallContext& context);
@@ -46,7 +50,6 @@ class GatherStream final : public LongCall, public Turns::Taker {
   void BeginDrain() override;
   void OnStoreFailure() override { BeginDrain(); }  // clients should go elsewhere
   void End() override;
-  void TakeTurn() override;
 
  private:
   // A request that has been admitted and not answered to its end. Used again and again: its vectors
@@ -77,12 +80,16 @@ class GatherStream final : public LongCall, public Turns::Taker {
   // Once per stream, before anything is refused.
   void NoticeDrain();
   void AnswerError(uint64_t request_id, const absl::Status& status);
+  // Waits for the turn in which what there is to write is written.
+  void AwaitTurn();
   // Writes the next message, if none is being written: notices and errors, then a piece of the
   // first decode request; prefill waits for its turn.
   void WriteNext();
+  void WritePrefill();
   void WritePiece(PendingQueue& queue, size_t piece_bytes);
   absl::Status GatherPiece(const Pending& pending, size_t count, uint8_t* rows);
   void Write(const grpc::Slice& message);
+  bool has_urgent() const { return !short_messages_.empty() || !decode_.empty(); }
   void EndIfQuiet();
   bool can_write() const { return !writing_ && !broken_ && !finishing_; }
   size_t pending() const { return decode_.size() + prefill_.size(); }
@@ -105,6 +112,8 @@ class GatherStream final : public LongCall, public Turns::Taker {
 
   bool reading_ = false;
   bool writing_ = false;
+  bool buffering_ = false;    // what is being written leaves with the next message
+  bool has_written_ = false;  // the call's headers are out
   bool noticed_ = false;      // the drain notice was queued
   bool read_closed_ = false;  // the client sends no more
   bool broken_ = false;       // the connection is gone
@@ -113,6 +122,7 @@ class GatherStream final : public LongCall, public Turns::Taker {
   bool finished_done_ = false;
 
   Completion started_, read_, written_, finished_;
+  Turns::Turn answers_turn_, prefill_turn_;
 };
 
 }  // namespace engram

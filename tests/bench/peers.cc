@@ -15,6 +15,7 @@
 #include "tests/bench/peer_tables.h"
 #include "tests/bench/peers/peer.h"
 #include "tests/bench/process_cpu.h"
+#include "tests/bench/statistics.h"
 
 namespace engram::bench {
 namespace {
@@ -105,12 +106,6 @@ class Measurement {
   const PeersOptions& options_;
   const std::vector<int64_t> ids_;
 };
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
 
 // The rounds that count: those in which every run was clean, or all where fewer than two were.
 struct Rounds {
