@@ -63,6 +63,7 @@ class Turns {
     if (turn.waiting_) std::erase(waiting_, &turn);
     turn.waiting_ = false;
   }
+  bool waiting() const { return !waiting_.empty(); }
   // False: nobody waits.
   bool GiveOne() {
     if (waiting_.empty()) return false;
