@@ -56,9 +56,9 @@ void Worker::OnPhase(Phase phase) {
   }
 }
 
-// Whatever has come is taken in first, then answered, then one piece of prefill, then waiting. Before
-// prefill the queue is looked at twice: a write that was done at once has left a kick in it, which
-// gRPC takes for a reason not to look at the sockets the first time.
+// Whatever has come is taken in first, then answered, then one piece of prefill, then waiting.
+// Before prefill the queue is looked at twice: a write that was done at once has left a kick in it,
+// which gRPC takes for a reason not to look at the sockets the first time.
 void Worker::Run() {
   pthread_setname_np(pthread_self(), "engram-serve");
   while (TakeEvent() || context_.answers.GiveOne() ||
