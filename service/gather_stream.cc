@@ -79,11 +79,7 @@ void GatherStream::OnRead(bool ok) {
 void GatherStream::Receive() {
   if (spare_.empty()) spare_.push_back(std::make_unique<Pending>());
   StreamRequest& request = spare_.back()->request;
-  grpc::ProtoBufferReader reader(&incoming_);
-  absl::Status status =
-      reader.status().ok()
-          ? DecodeStreamRequest(&reader, context_.options.max_rows_per_request, request)
-          : absl::InvalidArgumentError("unreadable message");
+  absl::Status status = Decode(request);
   if (status.ok() && request.kind == RequestKind::kCancel) return CancelRequest(request.request_id);
   // An id that is under way keeps its one last answer for itself.
   if (ids_.contains(request.request_id)) {
@@ -105,6 +101,13 @@ void GatherStream::Receive() {
   const bool prefill = request.priority == WirePriority::kPrefill;
   if (!prefill) context_.last_decode = now;
   (prefill ? prefill_ : decode_).push_back(std::move(pending));
+}
+
+absl::Status GatherStream::Decode(StreamRequest& request) {
+  const GrpcMemoryReads reads;
+  grpc::ProtoBufferReader reader(&incoming_);
+  if (!reader.status().ok()) return absl::InvalidArgumentError("unreadable message");
+  return DecodeStreamRequest(&reader, context_.options.max_rows_per_request, request);
 }
 
 absl::Status GatherStream::Admit(const StreamRequest& request) {

@@ -75,6 +75,7 @@ class GatherStream final : public LongCall {
   // Starts the next read, unless one is under way or it must wait (invariant 4).
   void Read();
   void Receive();
+  absl::Status Decode(StreamRequest& request);
   absl::Status Admit(const StreamRequest& request);
   void CancelRequest(uint64_t request_id);
   // Once per stream, before anything is refused.
