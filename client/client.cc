@@ -1,5 +1,7 @@
 #include "client/client.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 
@@ -22,17 +24,24 @@ class Client::Impl {
   absl::StatusOr<std::shared_ptr<Lookup>> NewLookup(size_t layers, const LookupOptions& options);
   absl::Status SetLayer(LookupLayer& layer, uint32_t id, size_t rows, std::span<uint8_t> out) const;
   absl::Status Submit(const std::shared_ptr<Lookup>& lookup);
+  absl::Status CheckDegraded(const Lookup& lookup, const LookupLayer& layer) const;
 
   const TableInfo& table() const { return *table_; }
   const std::optional<TokenMap>& token_map() const { return token_map_; }
   const RowHasher& hasher() const { return io_threads_[0]->fan_out().hasher(); }
   std::vector<RowRange> MissingRanges() const;
+  absl::Status SetServers(const std::vector<std::string>& servers);
+  ClientStats stats() const;
+  // This is a child that was made by fork: the client's threads are not here.
+  bool forked() const { return getpid() != process_; }
 
  private:
   absl::Status CheckConnection(const Connection& connection) const;
+  absl::Status CheckProcess() const;
   absl::Status LoadTokenMap(const Connection& connection);
 
   const ClientOptions options_;
+  const pid_t process_ = getpid();
   std::optional<TableInfo> table_;     // const once connected
   std::optional<TokenMap> token_map_;  // const once connected
   std::atomic<size_t> next_thread_{0};
@@ -41,8 +50,7 @@ class Client::Impl {
 
 absl::Status Client::Impl::StartThreads() {
   for (uint32_t i = 0; i < options_.io_threads; ++i) {
-    ASSIGN_OR_RETURN(io_threads_.emplace_back(),
-                     IoThread::Start(options_, absl::StrCat("engram-io-", i)));
+    ASSIGN_OR_RETURN(io_threads_.emplace_back(), IoThread::Start(options_, i));
   }
   return absl::OkStatus();
 }
@@ -51,9 +59,9 @@ absl::Status Client::Impl::CheckConnection(const Connection& connection) const {
   if (!connection.conflict.ok()) return connection.conflict;
   std::string why;
   bool refused = false;
-  for (const auto& [address, status] : connection.servers) {
-    if (!status.ok()) absl::StrAppend(&why, "; ", status.message());
-    refused = refused || status.code() == absl::StatusCode::kFailedPrecondition;
+  for (const ServerState& server : connection.servers) {
+    if (!server.status.ok()) absl::StrAppend(&why, "; ", server.status.message());
+    refused = refused || absl::IsFailedPrecondition(server.status);
   }
   const bool any = connection.table.has_value();
   if (any && (connection.missing.empty() || options_.allow_partial)) return absl::OkStatus();
@@ -72,9 +80,9 @@ absl::Status Client::Impl::CheckConnection(const Connection& connection) const {
 absl::Status Client::Impl::LoadTokenMap(const Connection& connection) {
   if (!table_->token_map.has_value()) return absl::OkStatus();
   absl::Status last;
-  for (const auto& [address, status] : connection.servers) {
-    if (!status.ok()) continue;
-    absl::StatusOr<TokenMap> map = FetchTokenMap(address, options_.connect_timeout);
+  for (const ServerState& server : connection.servers) {
+    if (!server.status.ok()) continue;
+    absl::StatusOr<TokenMap> map = FetchTokenMap(server.address, options_.connect_timeout);
     if (map.ok() && map->sha256() == *table_->token_map) {
       token_map_ = *std::move(map);
       ASSIGN_OR_RETURN(const uint32_t pad,
@@ -83,7 +91,7 @@ absl::Status Client::Impl::LoadTokenMap(const Connection& connection) {
       for (auto& thread : io_threads_) thread->fan_out().set_hasher(hasher);
       return absl::OkStatus();
     }
-    last = map.ok() ? absl::DataLossError(absl::StrCat(address,
+    last = map.ok() ? absl::DataLossError(absl::StrCat(server.label,
                                                        " sent another token map than the "
                                                        "table's"))
                     : map.status();
@@ -95,7 +103,7 @@ absl::Status Client::Impl::WaitUntilConnected() {
   const absl::Time deadline = absl::Now() + options_.connect_timeout;
   for (auto& thread : io_threads_) {
     const Connection connection =
-        thread->fan_out().WaitForConnection(deadline, [this](const Connection& c) {
+        thread->fan_out().servers().WaitForConnection(deadline, [this](const Connection& c) {
           // A server of another table is no matter of waiting; one that is not there may come.
           return !c.conflict.ok() || (c.all_tried && !absl::IsUnavailable(CheckConnection(c)));
         });
@@ -108,14 +116,14 @@ absl::Status Client::Impl::WaitUntilConnected() {
           ", but ", table_->source, " serves that of ", ToHex(table_->digest)));
     }
   }
-  return LoadTokenMap(io_threads_[0]->fan_out().connection());
+  return LoadTokenMap(io_threads_[0]->fan_out().servers().connection());
 }
 
 // What any of the threads misses.
 std::vector<RowRange> Client::Impl::MissingRanges() const {
   std::vector<RowRange> missing;
   for (const auto& thread : io_threads_) {
-    for (const RowRange& range : thread->fan_out().connection().missing) {
+    for (const RowRange& range : thread->fan_out().servers().connection().missing) {
       if (std::find(missing.begin(), missing.end(), range) == missing.end()) {
         missing.push_back(range);
       }
@@ -124,9 +132,36 @@ std::vector<RowRange> Client::Impl::MissingRanges() const {
   return missing;
 }
 
+absl::Status Client::Impl::SetServers(const std::vector<std::string>& servers) {
+  ClientOptions options = options_;
+  options.servers = servers;
+  RETURN_IF_ERROR(options.Validate());
+  RETURN_IF_ERROR(CheckProcess());
+  for (const auto& thread : io_threads_) thread->SetServers(servers);
+  return absl::OkStatus();
+}
+
+ClientStats Client::Impl::stats() const {
+  ClientStats stats;
+  for (const auto& thread : io_threads_) thread->fan_out().stats().AddTo(stats);
+  return stats;
+}
+
+absl::Status Client::Impl::CheckProcess() const {
+  if (!forked()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("the client was connected in process ", process_,
+                   ", whose child this is: its threads are not here, connect again"));
+}
+
 absl::StatusOr<std::shared_ptr<Lookup>> Client::Impl::NewLookup(size_t layers,
                                                                 const LookupOptions& options) {
+  RETURN_IF_ERROR(CheckProcess());
   if (layers == 0) return absl::InvalidArgumentError("a lookup needs at least one layer");
+  if ((options.missing == MissingRows::kZeros) != !options.degraded.empty()) {
+    return absl::InvalidArgumentError(
+        "lookup options: MissingRows::kZeros and `degraded` go together");
+  }
   if (options.timeout <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError("lookup option `timeout` is not positive");
   }
@@ -136,6 +171,9 @@ absl::StatusOr<std::shared_ptr<Lookup>> Client::Impl::NewLookup(size_t layers,
   lookup->priority = options.priority;
   lookup->on_done = options.on_done;
   lookup->spin = options_.spin;
+  lookup->process = process_;
+  lookup->on_missing = options.missing;
+  lookup->degraded = options.degraded;
   return lookup;
 }
 
@@ -152,6 +190,19 @@ absl::Status Client::Impl::SetLayer(LookupLayer& layer, uint32_t id, size_t rows
   return absl::OkStatus();
 }
 
+// Every layer's rows are those of as many tokens as there are flags.
+absl::Status Client::Impl::CheckDegraded(const Lookup& lookup, const LookupLayer& layer) const {
+  if (lookup.on_missing == MissingRows::kFail) return absl::OkStatus();
+  const size_t rows = layer.out.size() / table_->layout.row_bytes();
+  const size_t tokens = lookup.degraded.size();
+  if (rows % tokens == 0 && (lookup.compressed.empty() || lookup.compressed.size() == tokens)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("layer ", layer.layer, ": ", rows,
+                                                 " rows are not those of the ", tokens,
+                                                 " tokens that `degraded` has flags for"));
+}
+
 absl::Status Client::Impl::Submit(const std::shared_ptr<Lookup>& lookup) {
   const std::vector<LookupLayer>& layers = lookup->layers();
   for (size_t i = 0; i < layers.size(); ++i) {
@@ -162,6 +213,8 @@ absl::Status Client::Impl::Submit(const std::shared_ptr<Lookup>& lookup) {
       }
     }
   }
+  for (const LookupLayer& layer : layers) RETURN_IF_ERROR(CheckDegraded(*lookup, layer));
+  std::fill(lookup->degraded.begin(), lookup->degraded.end(), uint8_t{0});
   const size_t turn = next_thread_.fetch_add(1, std::memory_order_relaxed);
   IoThread& thread = *io_threads_[turn % io_threads_.size()];
   lookup->owner = &thread;
@@ -191,7 +244,7 @@ Ticket& Ticket::operator=(Ticket&& other) noexcept {
 }
 
 Ticket::~Ticket() {
-  if (lookup_ == nullptr || lookup_->over()) return;
+  if (lookup_ == nullptr || lookup_->over() || lookup_->forked()) return;
   if (!lookup_->AllDone()) lookup_->owner->Cancel(lookup_);
   lookup_->WaitUntilOver();
 }
@@ -209,7 +262,10 @@ absl::Status Ticket::WaitAll(absl::Time deadline) {
 bool Ticket::Done(uint32_t layer) const { return lookup_ != nullptr && lookup_->Done(layer); }
 
 Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Client::~Client() = default;
+Client::~Client() {
+  // Threads that are not here cannot be waited for, nor what they had in their hands be freed.
+  if (impl_->forked()) static_cast<void>(impl_.release());
+}
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Connect(ClientOptions options) {
   RETURN_IF_ERROR(options.Validate());
@@ -229,6 +285,11 @@ const TokenMap* Client::token_map() const {
 }
 
 std::vector<RowRange> Client::MissingRanges() const { return impl_->MissingRanges(); }
+ClientStats Client::stats() const { return impl_->stats(); }
+
+absl::Status Client::SetServers(const std::vector<std::string>& servers) {
+  return impl_->SetServers(servers);
+}
 
 absl::StatusOr<Ticket> Client::SubmitRows(const std::vector<RowsLookup>& layers,
                                           const LookupOptions& options) {

@@ -8,8 +8,11 @@
 //   ... compute layer 0 ...
 //   RETURN_IF_ERROR(ticket.Wait(1));                  // rows_1 is in place
 //
-// The library starts ClientOptions::io_threads threads ("engram-io-0", ...) per client beside those
-// that gRPC starts. It changes nothing process-wide: no signal handlers, no malloc settings.
+// Threads: a client starts ClientOptions::io_threads threads ("engram-io-0", ...), and one each
+// that looks up names ("engram-dns") where servers are given by name. They run until the client is
+// destroyed. It changes nothing process-wide: no signal handlers, no malloc settings. A child made
+// by fork has none of the threads: there every submit is FailedPrecondition, and destroying clients
+// and tickets does nothing; connect again.
 #ifndef ENGRAM_CLIENT_CLIENT_H_
 #define ENGRAM_CLIENT_CLIENT_H_
 
@@ -25,6 +28,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/options.h"
+#include "client/stats.h"
 #include "proto/geometry.h"
 #include "proto/range_map.h"
 #include "proto/row_ids.h"
@@ -50,10 +54,22 @@ struct LayerBuffer {
 // Decode requests go before prefill requests on a server.
 enum class LookupPriority { kDecode, kPrefill };
 
+// What becomes of a lookup whose rows cannot be had of any server, or not in time.
+enum class MissingRows {
+  kFail,   // the layer fails
+  kZeros,  // tokens whose rows are missing get zeros, in all columns of the layer
+};
+
 struct LookupOptions {
   // Counted from the submit; then every layer that is not in place fails with DeadlineExceeded.
   absl::Duration timeout = absl::Seconds(10);
   LookupPriority priority = LookupPriority::kDecode;
+  MissingRows missing = MissingRows::kFail;
+  // With kZeros, and only then: [tokens], set to 1 where any layer's rows of the token are zeros
+  // for want of rows, to 0 elsewhere, when the last layer is done. In a lookup by row ids every
+  // layer's rows are those of so many tokens, one token behind the other. Borrowed like the
+  // buffers. Wrong ids, a table that is another and a cancelled lookup still fail.
+  std::span<uint8_t> degraded = {};
   // Called once on the I/O thread when every layer is in place or has failed, with the first
   // failure in the order of layers; Wait then returns at once. It may come before the submit has
   // returned, and has returned when the ticket is gone. It may submit other lookups and drop this
@@ -77,7 +93,7 @@ class Ticket {
 
   // Returns when the layer's rows are in place (OK), or will never be:
   //   InvalidArgument / OutOfRange  a row id is not one of the layer's (position and id named)
-  //   Unavailable         a server was lost or nobody holds a row; names server or range
+  //   Unavailable         every server that holds a row was lost; names server or range
   //   FailedPrecondition  a server no longer holds the client's table generation
   //   DeadlineExceeded    the lookup's timeout; or `deadline`, which leaves the lookup running
   //   DataLoss / Internal what a server sent cannot be trusted
@@ -138,6 +154,13 @@ class Client {
   const Sha256& digest() const;
   // Null where no server has one: then token ids are refused and row ids work.
   const TokenMap* token_map() const;
+
+  // The servers from now on, in the place of ClientOptions::servers. Lookups go on: servers that
+  // are not named any more answer what they were asked and are let go. InvalidArgument as Connect.
+  absl::Status SetServers(const std::vector<std::string>& servers);
+
+  // What was done since Connect.
+  ClientStats stats() const;
 
   // The rows that no connected server holds right now.
   std::vector<RowRange> MissingRanges() const;

@@ -1,10 +1,12 @@
 #include "client/io_thread.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "proto/base/status_macros.h"
 
@@ -18,17 +20,17 @@ constexpr size_t kReadBytes = 256 << 10;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<IoThread>> IoThread::Start(const ClientOptions& options,
-                                                          std::string name) {
+                                                          size_t index) {
   ASSIGN_OR_RETURN(std::unique_ptr<EventLoop> loop, EventLoop::Create());
-  return std::unique_ptr<IoThread>(new IoThread(options, std::move(loop), std::move(name)));
+  return std::unique_ptr<IoThread>(new IoThread(options, std::move(loop), index));
 }
 
-IoThread::IoThread(const ClientOptions& options, std::unique_ptr<EventLoop> loop, std::string name)
-    : spin_(options.spin),
+IoThread::IoThread(const ClientOptions& options, std::unique_ptr<EventLoop> loop, size_t index)
+    : options_(options),
       loop_(std::move(loop)),
       scratch_(kReadBytes),
-      fan_out_(options, {loop_.get(), &resolver_, scratch_}),
-      thread_([this, name = std::move(name)] { Run(name); }) {}
+      fan_out_(options, {loop_.get(), scratch_}, &resolver_),
+      thread_([this, index] { Run(index); }) {}
 
 IoThread::~IoThread() {
   {
@@ -43,6 +45,10 @@ IoThread::~IoThread() {
 void IoThread::Submit(std::shared_ptr<Lookup> lookup) { Post({std::move(lookup), false}); }
 
 void IoThread::Cancel(std::shared_ptr<Lookup> lookup) { Post({std::move(lookup), true}); }
+
+void IoThread::SetServers(std::vector<std::string> servers) {
+  Post({nullptr, false, std::move(servers)});
+}
 
 void IoThread::Post(Command command) {
   {
@@ -60,20 +66,24 @@ bool IoThread::RunCommands() {
     MutexLock lock(&mutex_);
     running_.swap(commands_);
   }
-  for (Command& command : running_) {
-    if (command.cancel) {
-      fan_out_.Cancel(*command.lookup, absl::CancelledError("the ticket was dropped"));
-    } else {
-      fan_out_.Start(std::move(command.lookup));
-    }
-  }
+  for (Command& command : running_) RunCommand(command);
   running_.clear();
   return true;
 }
 
+void IoThread::RunCommand(Command& command) {
+  if (command.lookup == nullptr) {
+    fan_out_.servers().SetServers(command.servers);
+  } else if (command.cancel) {
+    fan_out_.Cancel(*command.lookup, absl::CancelledError("the ticket was dropped"));
+  } else {
+    fan_out_.Start(std::move(command.lookup));
+  }
+}
+
 void IoThread::Wait() {
-  if (spin_ > absl::ZeroDuration()) {
-    const absl::Time until = std::min(absl::Now() + spin_, fan_out_.NextTick());
+  if (options_.spin > absl::ZeroDuration()) {
+    const absl::Time until = std::min(absl::Now() + options_.spin, fan_out_.NextTick());
     do {
       if (has_commands_.load(std::memory_order_relaxed) || loop_->Poll(absl::ZeroDuration())) {
         return;
@@ -89,8 +99,16 @@ void IoThread::Wait() {
 
 // What was submitted goes first: its rows travel while the rest is done. Requests leave before
 // whatever has come is handled.
-void IoThread::Run(const std::string& name) {
-  pthread_setname_np(pthread_self(), name.c_str());
+void IoThread::Run(size_t index) {
+  pthread_setname_np(pthread_self(), absl::StrCat("engram-io-", index).c_str());
+  if (!options_.cpus.empty()) {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(static_cast<size_t>(options_.cpus[index % options_.cpus.size()]), &cpus);
+    if (sched_setaffinity(0, sizeof(cpus), &cpus) != 0 && options_.log) {
+      options_.log("an I/O thread could not be tied to its core");
+    }
+  }
   while (true) {
     if (RunCommands()) {
       MutexLock lock(&mutex_);

@@ -18,20 +18,22 @@
 
 namespace engram {
 
-// Owns an event loop, connections of its own to every server, and the thread `name` that handles
-// the one and works for the others. Whoever submits leaves a command in a list and wakes the thread
-// only where it sleeps. All methods: any thread.
+// Owns an event loop, connections of its own to every server, and the thread "engram-io-<index>"
+// that handles the one and works for the others. Whoever submits leaves a command in a list and
+// wakes the thread only where it sleeps. All methods: any thread.
 class IoThread final : public LookupOwner {
  public:
   // The system's code where it has no more descriptors.
+  // `index`: among the client's. Borrows `options`.
   static absl::StatusOr<std::unique_ptr<IoThread>> Start(const ClientOptions& options,
-                                                         std::string name);
+                                                         size_t index);
   // Fails outstanding lookups with CANCELLED; returns when nothing touches their buffers.
   ~IoThread() override;
 
   // Never blocks: takes a lock that is held for moments alone.
   void Submit(std::shared_ptr<Lookup> lookup);
   void Cancel(std::shared_ptr<Lookup> lookup) override;
+  void SetServers(std::vector<std::string> servers);
 
   FanOut& fan_out() { return fan_out_; }
   const FanOut& fan_out() const { return fan_out_; }
@@ -40,16 +42,18 @@ class IoThread final : public LookupOwner {
   struct Command {
     std::shared_ptr<Lookup> lookup;
     bool cancel = false;
+    std::vector<std::string> servers = {};  // where there is no lookup
   };
 
-  IoThread(const ClientOptions& options, std::unique_ptr<EventLoop> loop, std::string name);
+  IoThread(const ClientOptions& options, std::unique_ptr<EventLoop> loop, size_t index);
   void Post(Command command);
-  void Run(const std::string& name);
+  void Run(size_t index);
+  void RunCommand(Command& command);
   bool RunCommands();
   // Polls for the time that the options say, then sleeps until there is something to do.
   void Wait();
 
-  const absl::Duration spin_;
+  const ClientOptions& options_;
   const std::unique_ptr<EventLoop> loop_;
   Resolver resolver_;
   std::vector<uint8_t> scratch_;

@@ -43,6 +43,10 @@ absl::Status Lookup::WaitFor(LookupLayer& layer, absl::Time deadline) {
     }
   }
   if (!layer.done.load(std::memory_order_acquire)) {
+    if (forked()) {
+      return absl::FailedPreconditionError(
+          "the lookup was submitted by the process that this one was forked from");
+    }
     MutexLock lock(&mutex_);
     while (!layer.done.load(std::memory_order_relaxed)) {
       if (!changed_.WaitUntil(&mutex_, deadline) && !layer.done.load(std::memory_order_relaxed)) {

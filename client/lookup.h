@@ -2,6 +2,9 @@
 #ifndef ENGRAM_CLIENT_LOOKUP_H_
 #define ENGRAM_CLIENT_LOOKUP_H_
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -33,7 +36,8 @@ struct LookupLayer {
   std::vector<int64_t> hashed_ids;
   std::span<uint8_t> out;
   std::unique_ptr<ShardPlan> plan;  // null: the ids go to one segment, in their order
-  size_t requests = 0;              // that are not yet over, whatever has become of the layer
+  size_t requests = 0;              // parts that are not yet over, whatever has become of the layer
+  std::vector<bool> missing;        // [tokens], where rows of one could not be had; empty: none
 
   absl::Status status;
   std::atomic<bool> done{false};
@@ -71,12 +75,18 @@ class Lookup {
   // Nothing will happen any more.
   bool over() const { return over_.load(std::memory_order_acquire); }
 
+  // This is a child of the process that submitted it.
+  bool forked() const { return getpid() != process; }
+
   // Const after Submit.
   LookupOwner* owner = nullptr;
+  pid_t process = 0;
   absl::Time deadline;
   absl::Duration timeout;
   LookupPriority priority = LookupPriority::kDecode;
   absl::Duration spin;
+  MissingRows on_missing = MissingRows::kFail;
+  std::span<uint8_t> degraded;  // [tokens]
   std::function<void(const absl::Status&)> on_done;
 
   // Of a lookup by token ids.

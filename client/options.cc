@@ -1,5 +1,7 @@
 #include "client/options.h"
 
+#include <sched.h>
+
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -19,6 +21,16 @@ absl::Status ClientOptions::Validate() const {
   }
   if (connect_timeout <= absl::ZeroDuration())
     return complain("connect_timeout", "is not positive");
+  if (resolve_interval <= absl::ZeroDuration()) {
+    return complain("resolve_interval", "is not positive");
+  }
+  if (!(verify_share >= 0 && verify_share <= 1))
+    return complain("verify_share", "is not in [0, 1]");
+  if (!(hedge_share >= 0 && hedge_share <= 1)) return complain("hedge_share", "is not in [0, 1]");
+  if (hedge_after_least < absl::ZeroDuration()) return complain("hedge_after_least", "is negative");
+  for (const int cpu : cpus) {
+    if (cpu < 0 || cpu >= CPU_SETSIZE) return complain("cpus", absl::StrCat("names core ", cpu));
+  }
   if (credit_bytes == 0) return complain("credit_bytes", "is 0");
   if (rows_per_request == 0) return complain("rows_per_request", "is 0");
   if (io_threads == 0 || io_threads > 64) return complain("io_threads", "is not in [1, 64]");

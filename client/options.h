@@ -15,7 +15,8 @@
 namespace engram {
 
 struct ClientOptions {
-  // Any of the servers, in any order: "host:port" or "unix:PATH".
+  // Any of the servers, in any order, replicas too: "host:port" or "unix:PATH". A name that stands
+  // for several addresses is as many servers.
   std::vector<std::string> servers;
 
   // What decides behaviour.
@@ -26,6 +27,12 @@ struct ClientOptions {
   bool allow_partial = false;
   // How long Connect waits for the servers to cover the table.
   absl::Duration connect_timeout = absl::Seconds(5);
+  // How often names are looked up again: servers that come and go are followed that fast.
+  absl::Duration resolve_interval = absl::Seconds(2);
+  // Share of the requests whose rows are held against the checksums that the server computed when
+  // it loaded them: 0 for none, 1 for all (a third of a client's rows a second). Rows that differ
+  // are fetched from another server, or fail with DataLoss.
+  double verify_share = 0;
 
   // What decides speed.
 
@@ -41,7 +48,16 @@ struct ClientOptions {
   // to wake; a polling one is busy.
   absl::Duration spin = absl::ZeroDuration();
 
-  // A line on a server lost or back. Called from the I/O thread; must not block. May be null.
+  // Cores that the I/O threads run on, thread i on cpus[i % size]; empty: anywhere.
+  std::vector<int> cpus = {};
+  // A request that takes longer than others of its size is sent to a second server that holds its
+  // rows, if there is one: at most so many second requests per first one (0: never), and not
+  // before `hedge_after_least`.
+  double hedge_share = 0.05;
+  absl::Duration hedge_after_least = absl::Milliseconds(1);
+
+  // A line on a server lost or back, or put aside. Called from the I/O thread; must not block. May
+  // be null.
   std::function<void(absl::string_view)> log = nullptr;
 
   // InvalidArgument naming the option.

@@ -22,6 +22,7 @@ std::shared_ptr<const Resolution> Resolver::Resolve(const std::string& address,
   auto resolution = std::make_shared<Resolution>();
   Resolution::Addresses at_once = ResolveAddress(address, /*numeric_only=*/true);
   if (!absl::IsNotFound(at_once.status())) {
+    resolution->at_once_ = true;
     resolution->Finish(std::move(at_once));
     return resolution;
   }

@@ -24,6 +24,8 @@ class Resolution {
     MutexLock lock(&mutex_);
     return done_;
   }
+  // Nothing was looked up: the address says it all.
+  bool at_once() const { return at_once_; }
   // Once done.
   Addresses addresses() const {
     MutexLock lock(&mutex_);
@@ -38,6 +40,7 @@ class Resolution {
     done_ = true;
   }
 
+  bool at_once_ = false;  // const once the resolver has returned it
   mutable Mutex mutex_;
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
   Addresses addresses_ ABSL_GUARDED_BY(mutex_) = absl::UnknownError("not done");

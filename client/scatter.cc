@@ -84,4 +84,9 @@ bool RowScatter::Append(const uint8_t* data, size_t size) {
   return true;
 }
 
+void RowScatter::ReadBack(size_t row, uint8_t* out) const {
+  const size_t place = positions_ == nullptr ? row : positions_[row];
+  std::memcpy(out, out_ + place * row_bytes_, row_bytes_);
+}
+
 }  // namespace engram

@@ -32,6 +32,9 @@ class RowScatter {
     return true;
   }
 
+  // A row that has been taken, from its place; `out` [row_bytes].
+  void ReadBack(size_t row, uint8_t* out) const;
+
   uint64_t bytes_left() const { return rows_ * row_bytes_ - bytes_done_; }
 
  private:

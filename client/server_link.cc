@@ -11,7 +11,7 @@
 namespace engram {
 namespace {
 
-// Of looking the name up, connecting and describing together.
+// Of connecting and describing together.
 constexpr absl::Duration kConnectTimeout = absl::Seconds(3);
 constexpr absl::Duration kFirstBackoff = absl::Milliseconds(100);
 constexpr absl::Duration kLastBackoff = absl::Seconds(2);
@@ -26,15 +26,15 @@ std::string Authority(const std::string& address) {
 
 }  // namespace
 
-ServerLink::ServerLink(size_t number, std::string address, bool urgent,
-                       std::optional<Sha256> wanted, const Shared& shared, Listener* listener)
+ServerLink::ServerLink(size_t number, Endpoint endpoint, bool urgent, std::optional<Sha256> wanted,
+                       const Shared& shared, Listener* listener)
     : number_(number),
-      address_(std::move(address)),
+      endpoint_(std::move(endpoint)),
       urgent_(urgent),
       wanted_(wanted),
       shared_(shared),
       listener_(listener),
-      status_(absl::UnavailableError(absl::StrCat(address_, ": not connected yet"))),
+      status_(absl::UnavailableError(absl::StrCat(label(), ": not connected yet"))),
       backoff_(kFirstBackoff),
       stream_call_(this) {}
 
@@ -44,46 +44,32 @@ ServerLink::~ServerLink() { Disconnect(); }
 
 void ServerLink::Tick(absl::Time now) {
   if (shutdown_) return;
-  if (state_ == State::kWaiting && now >= next_tick_) return Begin();
-  if (state_ == State::kResolving && resolution_->done()) {
-    absl::StatusOr<std::vector<SocketAddress>> found = resolution_->addresses();
-    if (!found.ok()) return Fail(found.status());
-    addresses_ = *std::move(found);
-    next_address_ = 0;
-    return ConnectNext(absl::UnavailableError("the name has no address"));
-  }
   if (now < next_tick_) return;
-  if (state_ == State::kUp) {
-    if (const absl::Status alive = KeepAlive(now); !alive.ok()) Fail(alive);
-  } else if (state_ != State::kWaiting) {
-    Fail(absl::DeadlineExceededError("no answer within 3 seconds"));
+  absl::Status status;
+  switch (state_) {
+    case State::kWaiting:
+      status = Begin();
+      break;
+    case State::kUp:
+      status = KeepAlive(now);
+      break;
+    case State::kConnecting:
+    case State::kDescribing:
+      status = absl::DeadlineExceededError("no answer within 3 seconds");
   }
+  if (!status.ok()) Fail(status);
 }
 
-void ServerLink::Begin() {
-  state_ = State::kResolving;
+absl::Status ServerLink::Begin() {
+  state_ = State::kConnecting;
   deadline_ = absl::Now() + kConnectTimeout;
   next_tick_ = deadline_;
-  EventLoop* const loop = shared_.loop;
-  resolution_ = shared_.resolver->Resolve(address_, [loop] { loop->Wake(); });
-  if (resolution_->done()) Tick(absl::Now());
-}
-
-void ServerLink::ConnectNext(absl::Status why) {
-  state_ = State::kConnecting;
-  while (next_address_ < addresses_.size()) {
-    absl::StatusOr<Socket> socket = Socket::StartConnect(addresses_[next_address_++]);
-    why = socket.status();
-    if (!why.ok()) continue;
-    socket_ = *std::move(socket);
-    why = shared_.loop->Add(socket_.fd(), EPOLLOUT, this);
-    if (why.ok()) return;
-  }
-  Fail(why);
+  ASSIGN_OR_RETURN(socket_, Socket::StartConnect(endpoint_.address));
+  return shared_.loop->Add(socket_.fd(), EPOLLOUT, this);
 }
 
 absl::Status ServerLink::OnConnected() {
-  connection_ = std::make_unique<Http2Connection>(std::move(socket_), Authority(address_));
+  connection_ = std::make_unique<Http2Connection>(std::move(socket_), Authority(endpoint_.name));
   shared_.loop->Change(connection_->fd(), EPOLLIN, this);
   watching_output_ = false;
   state_ = State::kDescribing;
@@ -141,7 +127,7 @@ absl::Status ServerLink::KeepAlive(absl::Time now) {
 absl::Status ServerLink::Stream::OnAnswer(const StreamResponse& header) {
   if (header.kind == ResponseKind::kDraining) {
     link->draining_ = true;
-    link->status_ = absl::UnavailableError(absl::StrCat("server ", link->address_, " is draining"));
+    link->status_ = absl::UnavailableError(absl::StrCat("server ", link->label(), " is draining"));
     link->listener_->OnChange(link->number_);
   }
   return link->listener_->OnAnswer(link->number_, header);
@@ -155,11 +141,7 @@ void ServerLink::OnReady(uint32_t events) {
   absl::Status status;
   if (state_ == State::kConnecting) {
     status = socket_.FinishConnect();
-    if (!status.ok()) {
-      Disconnect();
-      return ConnectNext(status);
-    }
-    status = OnConnected();
+    if (status.ok()) status = OnConnected();
   } else {
     if ((events & ~uint32_t{EPOLLOUT}) != 0) {
       last_read_ = absl::Now();
@@ -197,7 +179,7 @@ void ServerLink::Fail(const absl::Status& why) {
                                  why.code() != absl::StatusCode::kInvalidArgument
                              ? absl::StatusCode::kUnavailable
                              : why.code(),
-                         absl::StrCat(was_up ? "server " : "", address_, was_up ? " was lost" : "",
+                         absl::StrCat(was_up ? "server " : "", label(), was_up ? " was lost" : "",
                                       ": ", why.message()));
   state_ = State::kWaiting;
   tried_ = true;
@@ -213,7 +195,6 @@ void ServerLink::Disconnect() {
   connection_.reset();
   describe_.reset();
   socket_ = Socket();
-  resolution_.reset();
   ended_ = absl::OkStatus();
 }
 

@@ -16,7 +16,7 @@
 #include "client/describe.h"
 #include "client/event_loop.h"
 #include "client/http2_connection.h"
-#include "client/resolver.h"
+#include "client/server_directory.h"
 #include "client/unary_call.h"
 
 namespace engram {
@@ -46,21 +46,20 @@ class ServerLink final : public EventLoop::Handler {
   // What the links of one thread share; all of it outlives them.
   struct Shared {
     EventLoop* loop;
-    Resolver* resolver;
     std::span<uint8_t> scratch;  // read into by each in turn
   };
 
   // Borrows `listener`, which knows this link by its number. `urgent`: it goes before links that
   // are not, whose messages are taken a piece at a time. `wanted` as for ParseDescribe.
-  ServerLink(size_t number, std::string address, bool urgent, std::optional<Sha256> wanted,
+  ServerLink(size_t number, Endpoint endpoint, bool urgent, std::optional<Sha256> wanted,
              const Shared& shared, Listener* listener);
   ~ServerLink() override;
 
-  // Goes on when it is time to. Call it when next_tick() has come, and when the loop was woken.
+  // Goes on when it is time to. Call it when next_tick() has come.
   void Tick(absl::Time now);
   absl::Time next_tick() const { return next_tick_; }
 
-  // Room for one message of the stream; it leaves with Flush. Only while usable().
+  // Room for one message of the stream; it leaves with Flush. Only while connected().
   std::span<uint8_t> AddMessage(size_t bytes) { return connection_->AddMessage(stream_, bytes); }
   // Sends what was added.
   void Flush();
@@ -68,18 +67,21 @@ class ServerLink final : public EventLoop::Handler {
   // Gives up for good. Calls OnDown where the stream was up.
   void Shutdown();
 
-  bool usable() const { return state_ == State::kUp && !draining_; }
+  size_t number() const { return number_; }
+  // Its stream is there: requests can be sent, though one that drains refuses them.
+  bool connected() const { return state_ == State::kUp; }
+  bool usable() const { return connected() && !draining_; }
   // An attempt to connect has come to its end, well or badly.
   bool tried() const { return tried_; }
   // Why it is not usable; OK while it is.
   const absl::Status& status() const { return status_; }
-  const std::string& address() const { return address_; }
+  const std::string& label() const { return endpoint_.label; }
 
   void OnReady(uint32_t events) override;
   bool urgent() const override { return urgent_; }
 
  private:
-  enum class State { kWaiting, kResolving, kConnecting, kDescribing, kUp };
+  enum class State { kWaiting, kConnecting, kDescribing, kUp };
 
   // The stream, as the connection and the reader of its answers see it.
   struct Stream final : Http2Connection::Call, AnswerReader::Sink {
@@ -96,8 +98,7 @@ class ServerLink final : public EventLoop::Handler {
     AnswerReader reader;
   };
 
-  void Begin();
-  void ConnectNext(absl::Status why);
+  absl::Status Begin();
   absl::Status OnConnected();
   void OnDescribed(const absl::StatusOr<std::string>& response);
   absl::Status StartStream();
@@ -109,7 +110,7 @@ class ServerLink final : public EventLoop::Handler {
   void Disconnect();
 
   const size_t number_;
-  const std::string address_;
+  const Endpoint endpoint_;
   const bool urgent_;
   const std::optional<Sha256> wanted_;
   const Shared shared_;
@@ -128,9 +129,6 @@ class ServerLink final : public EventLoop::Handler {
   absl::Time last_read_;  // something came from the server
   bool pinged_ = false;   // since then
 
-  std::shared_ptr<const Resolution> resolution_;
-  std::vector<SocketAddress> addresses_;
-  size_t next_address_ = 0;
   Socket socket_;  // while it connects
   std::unique_ptr<Http2Connection> connection_;
   std::unique_ptr<UnaryCall> describe_;

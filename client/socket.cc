@@ -71,6 +71,30 @@ absl::StatusOr<std::vector<SocketAddress>> ResolveAddress(const std::string& add
   return addresses;
 }
 
+bool SocketAddress::operator==(const SocketAddress& other) const {
+  return size == other.size && std::memcmp(&storage, &other.storage, size) == 0;
+}
+
+bool SocketAddress::operator<(const SocketAddress& other) const {
+  if (size != other.size) return size < other.size;
+  return std::memcmp(&storage, &other.storage, size) < 0;
+}
+
+std::string ToString(const SocketAddress& address) {
+  const auto* const raw = reinterpret_cast<const sockaddr*>(&address.storage);
+  if (raw->sa_family == AF_UNIX) {
+    return absl::StrCat("unix:", reinterpret_cast<const sockaddr_un*>(raw)->sun_path);
+  }
+  char host[NI_MAXHOST];
+  char port[NI_MAXSERV];
+  if (getnameinfo(raw, address.size, host, sizeof(host), port, sizeof(port),
+                  NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+    return "an unknown address";
+  }
+  return raw->sa_family == AF_INET6 ? absl::StrCat("[", host, "]:", port)
+                                    : absl::StrCat(host, ":", port);
+}
+
 absl::StatusOr<Socket> Socket::StartConnect(const SocketAddress& address) {
   const int family = address.storage.ss_family;
   Socket socket(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));

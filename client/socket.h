@@ -17,7 +17,11 @@ namespace engram {
 struct SocketAddress {
   sockaddr_storage storage = {};
   socklen_t size = 0;
+
+  bool operator==(const SocketAddress& other) const;
+  bool operator<(const SocketAddress& other) const;  // any order
 };
+std::string ToString(const SocketAddress& address);  // as ResolveAddress takes it
 
 // What "host:port", "[v6]:port" or "unix:PATH" stands for, in the order to be tried. With
 // `numeric_only` nothing is looked up: a name is then NotFound. InvalidArgument: not of these

@@ -1,0 +1,416 @@
+#include "client/dispatch.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "proto/base/status_macros.h"
+#include "proto/crc32c.h"
+
+namespace engram {
+namespace {
+
+// Layers of so many rows have ids that do not fit into 32 bits beside "no row".
+constexpr uint64_t kWideRows = UINT32_MAX;
+
+template <typename Wire, typename Row>
+void EncodeIds(const Row* rows, size_t count, uint8_t* out) {
+  for (size_t i = 0; i < count; ++i, out += sizeof(Wire)) {
+    const Wire id = static_cast<Wire>(rows[i]);
+    std::memcpy(out, &id, sizeof(id));
+  }
+}
+
+WirePriority ToWire(LookupPriority priority) {
+  return priority == LookupPriority::kDecode ? WirePriority::kDecode : WirePriority::kPrefill;
+}
+
+// Whether another server may do better: not where the request itself is wrong, or was called off.
+bool IsWorthAnother(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kOutOfRange:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kUnimplemented:
+    case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kCancelled:
+      return false;
+    default:
+      return true;
+  }
+}
+
+}  // namespace
+
+Dispatch::Dispatch(const ClientOptions& options, const ServerLink::Shared& shared,
+                   Resolver* resolver, Listener* listener)
+    : options_(options),
+      listener_(listener),
+      hedging_(options.hedge_share, options.hedge_after_least),
+      random_(std::random_device()()),
+      servers_(options, shared, resolver, this) {}
+
+// ---------------------------------------------------------------- out
+
+absl::Status Dispatch::Send(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer,
+                            const Segment& segment, size_t begin, size_t end) {
+  if (begin == end) return absl::OkStatus();
+  const RowRange rows{layer.layer, segment.begin, segment.end};
+  const ServerSet::Holders holders(segment.servers.begin(), segment.servers.end());
+  while (begin < end) {
+    ASSIGN_OR_RETURN(const size_t server, servers_.Pick(lookup->priority, rows, holders, {}));
+    const size_t step = std::min<uint64_t>(options_.rows_per_request, servers_.max_rows(server));
+    const size_t part_end = std::min(begin + step, end);
+    const auto part = std::make_shared<Part>(lookup, layer, rows, begin, part_end);
+    part->replicated = holders.size() > 1;
+    ++layer.requests;
+    Ask(part, server, Attempt::Kind::kFirst);
+    if (part->replicated) {
+      const std::optional<size_t> trial = servers_.PickTrial(lookup->priority, holders);
+      if (trial.has_value() && *trial != server) Ask(part, *trial, Attempt::Kind::kTrial);
+    }
+    begin = part_end;
+  }
+  return absl::OkStatus();
+}
+
+void Dispatch::Ask(const std::shared_ptr<Part>& part, size_t server, Attempt::Kind kind) {
+  ++part->attempts;
+  part->tried.push_back(server);
+  Lane& lane = servers_.LaneTo(server, part->lookup->priority);
+  lane.waiting.push_back(std::make_unique<Attempt>(part, kind, ScatterOf(*part)));
+  lane.bytes_waiting += lane.waiting.back()->scatter.bytes_left();
+  SendWaiting(lane);
+}
+
+RowScatter Dispatch::ScatterOf(const Part& part) const {
+  const size_t row_bytes = servers_.table()->layout.row_bytes();
+  const LookupLayer& layer = part.layer;
+  if (layer.plan == nullptr) {
+    return RowScatter(nullptr, part.rows(), row_bytes, layer.out.data() + part.begin * row_bytes);
+  }
+  return RowScatter(layer.plan->positions.data() + part.begin, part.rows(), row_bytes,
+                    layer.out.data());
+}
+
+// As far as the credit goes; one request is always let through.
+void Dispatch::SendWaiting(Lane& lane) {
+  while (!lane.waiting.empty() && lane.link->connected()) {
+    const uint64_t bytes = lane.waiting.front()->scatter.bytes_left();
+    const bool wanted = lane.waiting.front()->part->wanted();
+    if (wanted && lane.bytes_in_flight != 0 &&
+        lane.bytes_in_flight + bytes > options_.credit_bytes) {
+      return;
+    }
+    std::unique_ptr<Attempt> attempt = std::move(lane.waiting.front());
+    lane.waiting.pop_front();
+    lane.bytes_waiting -= bytes;
+    if (wanted) {
+      SendRequest(lane, std::move(attempt));
+    } else {
+      EndAttempt(servers_.ServerOf(lane), *attempt, absl::CancelledError("not wanted any more"));
+    }
+  }
+}
+
+void Dispatch::SendRequest(Lane& lane, std::unique_ptr<Attempt> attempt) {
+  const uint64_t id = next_request_id_++;
+  const Part& part = *attempt->part;
+  const LookupLayer& layer = part.layer;
+  const TableInfo& table = *servers_.table();
+  const bool wide = table.geometry.layers()[layer.index].rows >= kWideRows;
+  attempt->sent = absl::Now();
+  attempt->checked = options_.verify_share > 0 &&
+                     std::uniform_real_distribution<double>()(random_) < options_.verify_share;
+  const int64_t budget_us =
+      std::max<int64_t>(1, absl::ToInt64Microseconds(part.lookup->deadline - attempt->sent));
+  uint8_t header[kMaxRequestHeader];
+  const size_t header_bytes =
+      EncodeRequestHeader(id, table.digest, layer.layer, ToWire(part.lookup->priority),
+                          static_cast<uint64_t>(budget_us), attempt->checked ? kFlagChecksums : 0,
+                          part.rows(), wide, header);
+  const size_t id_bytes = part.rows() * (wide ? sizeof(uint64_t) : sizeof(uint32_t));
+  uint8_t* const message = AddMessage(lane, header_bytes + id_bytes).data();
+  std::memcpy(message, header, header_bytes);
+  const auto encode = [&](const auto* rows) {
+    using Row = std::decay_t<decltype(*rows)>;
+    (wide ? EncodeIds<uint64_t, Row> : EncodeIds<uint32_t, Row>)(rows + part.begin, part.rows(),
+                                                                 message + header_bytes);
+  };
+  layer.plan == nullptr ? encode(layer.ids.data()) : encode(layer.plan->rows.data());
+  StatsCounters::Add(stats_.requests, 1);
+  if (attempt->kind == Attempt::Kind::kFirst) {
+    hedging_.OnRequest();
+    const absl::Duration delay = hedging_.Delay(part.rows());
+    if (delay != absl::InfiniteDuration() && part.replicated && !part.hedged) {
+      due_.push({attempt->sent + delay, attempt->part});
+    }
+  }
+  lane.bytes_in_flight += attempt->scatter.bytes_left();
+  lane.in_flight.emplace(id, std::move(attempt));
+}
+
+void Dispatch::SendCancel(Lane& lane, uint64_t request_id) {
+  if (!lane.link->connected()) return;
+  const std::string cancel = EncodeCancel(request_id);
+  std::memcpy(AddMessage(lane, cancel.size()).data(), cancel.data(), cancel.size());
+}
+
+std::span<uint8_t> Dispatch::AddMessage(Lane& lane, size_t bytes) {
+  if (!std::exchange(lane.unsent, true)) unsent_.push_back(&lane);
+  return lane.link->AddMessage(bytes);
+}
+
+void Dispatch::Flush() {
+  while (!unsent_.empty()) {
+    Lane& lane = *unsent_.back();
+    unsent_.pop_back();
+    lane.unsent = false;
+    lane.link->Flush();
+  }
+}
+
+void Dispatch::Cancel(const LookupLayer& layer) {
+  servers_.ForEachLane([&](Lane& lane) {
+    for (const auto& [id, attempt] : lane.in_flight) {
+      if (&attempt->part->layer == &layer) SendCancel(lane, id);
+    }
+  });
+}
+
+// ---------------------------------------------------------------- back
+
+// Null: it has been ended meanwhile, or never was.
+Attempt* Dispatch::Receiving(Lane& lane) {
+  const auto it = lane.in_flight.find(lane.receiving);
+  return it == lane.in_flight.end() ? nullptr : it->second.get();
+}
+
+absl::Status Dispatch::OnAnswer(Lane& lane, const StreamResponse& header) {
+  lane.receiving = header.request_id;
+  lane.receiving_last = header.last;
+  if (header.kind != ResponseKind::kAnswer) return absl::OkStatus();  // A notice.
+  Attempt* const attempt = Receiving(lane);
+  if (attempt == nullptr) {
+    return absl::InternalError(absl::StrCat("answer to unknown request ", header.request_id));
+  }
+  const LookupLayer& layer = attempt->part->layer;
+  if (header.code != 0) {
+    attempt->failure = absl::Status(
+        static_cast<absl::StatusCode>(header.code),
+        absl::StrCat("layer ", layer.layer, ": server ", lane.link->label(), ": ", header.message));
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(CheckPiece(*attempt, header));
+  if (header.failures.empty()) return absl::OkStatus();
+  // Rows that the server has lost: the whole part is fetched elsewhere.
+  const auto& [position, code] = header.failures.front();
+  attempt->failure = absl::Status(
+      static_cast<absl::StatusCode>(code),
+      absl::StrCat("layer ", layer.layer, ": server ", lane.link->label(), " could not read ",
+                   header.failures.size(), " rows, the first at position ", position));
+  return absl::OkStatus();
+}
+
+absl::Status Dispatch::CheckPiece(Attempt& attempt, const StreamResponse& header) const {
+  const uint64_t left = attempt.scatter.bytes_left();
+  const uint32_t row_bytes = servers_.table()->layout.row_bytes();
+  if (header.piece != attempt.next_piece || header.rows_bytes % row_bytes != 0) {
+    return absl::InternalError(absl::StrCat("piece ", header.piece, " of ", header.rows_bytes,
+                                            " bytes, expected piece ", attempt.next_piece));
+  }
+  if (header.rows_bytes > left) return absl::InternalError("more rows than were asked for");
+  if (header.last && header.rows_bytes != left) {
+    return absl::InternalError(
+        absl::StrCat("the last piece leaves ", left - header.rows_bytes, " bytes missing"));
+  }
+  if (attempt.checked && header.checksums.size() != header.rows_bytes / row_bytes) {
+    return absl::InternalError(absl::StrCat(header.checksums.size(), " checksums for ",
+                                            header.rows_bytes / row_bytes, " rows"));
+  }
+  attempt.checksums = header.checksums;
+  ++attempt.next_piece;
+  return absl::OkStatus();
+}
+
+absl::Status Dispatch::OnRows(Lane& lane, std::span<const uint8_t> bytes) {
+  Attempt* const attempt = Receiving(lane);
+  if (attempt == nullptr) return absl::InternalError("rows without a request");
+  // Of a layer that has been finished, the buffer is the caller's again.
+  const bool wanted = attempt->failure.ok() && attempt->part->wanted();
+  const bool fits = wanted ? attempt->scatter.Append(bytes.data(), bytes.size())
+                           : attempt->scatter.Skip(bytes.size());
+  if (!fits) return absl::InternalError("more rows than were asked for");
+  lane.bytes_in_flight -= bytes.size();
+  StatsCounters::Add(stats_.row_bytes, bytes.size());
+  return absl::OkStatus();
+}
+
+absl::Status Dispatch::OnAnswerEnd(Lane& lane) {
+  Attempt* const receiving = Receiving(lane);
+  if (receiving == nullptr) return absl::OkStatus();
+  if (receiving->checked && receiving->failure.ok() && receiving->part->wanted()) {
+    const uint32_t row_bytes = servers_.table()->layout.row_bytes();
+    VerifyPiece(lane, *receiving,
+                receiving->part->rows() - receiving->scatter.bytes_left() / row_bytes);
+  }
+  if (lane.receiving_last) {
+    const auto node = lane.in_flight.extract(lane.receiving);
+    Attempt& attempt = *node.mapped();
+    lane.bytes_in_flight -= attempt.scatter.bytes_left();
+    EndAttempt(servers_.ServerOf(lane), attempt, attempt.failure);
+    SendWaiting(lane);
+  }
+  listener_->OnAnswered();
+  return absl::OkStatus();
+}
+
+void Dispatch::VerifyPiece(const Lane& lane, Attempt& attempt, size_t end_row) {
+  const uint32_t row_bytes = servers_.table()->layout.row_bytes();
+  row_.resize(row_bytes);
+  const size_t begin_row = end_row - attempt.checksums.size();
+  StatsCounters::Add(stats_.verified_rows, attempt.checksums.size());
+  for (size_t i = 0; i < attempt.checksums.size(); ++i) {
+    attempt.scatter.ReadBack(begin_row + i, row_.data());
+    if (Crc32c(row_.data(), row_bytes) == attempt.checksums[i]) continue;
+    StatsCounters::Add(stats_.checksum_failures, 1);
+    attempt.failure = absl::DataLossError(absl::StrCat("layer ", attempt.part->layer.layer,
+                                                       ": a row from server ", lane.link->label(),
+                                                       " differs from its checksum"));
+    if (options_.log) options_.log(attempt.failure.message());
+    return;
+  }
+}
+
+// ---------------------------------------------------------------- ends
+
+void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& status) {
+  const std::shared_ptr<Part> part = attempt.part;
+  --part->attempts;
+  const bool won = status.ok() && !part->done;
+  Judge(server, attempt, won, status);
+  if (part->done) return;
+  if (won || part->layer.done.load(std::memory_order_relaxed)) {
+    // What has come of a layer that was finished before is dropped, and nobody is asked again.
+    if (won || part->attempts == 0) FinishPart(part);
+    return;
+  }
+  part->error = status;
+  if (IsWorthAnother(status) && Retry(part)) return;
+  if (part->attempts != 0) return;  // another may still bring them
+  listener_->OnPartFailed(*part, part->error);
+  FinishPart(part);
+}
+
+void Dispatch::FinishPart(const std::shared_ptr<Part>& part) {
+  part->done = true;
+  --part->layer.requests;
+  if (part->attempts != 0) {
+    servers_.ForEachLane([&](Lane& lane) {
+      for (const auto& [id, other] : lane.in_flight) {
+        if (other->part == part && other->kind != Attempt::Kind::kTrial) SendCancel(lane, id);
+      }
+    });
+  }
+  listener_->OnPartOver(*part);
+}
+
+// What the end of an attempt says of its server.
+void Dispatch::Judge(size_t server, const Attempt& attempt, bool won, const absl::Status& status) {
+  const absl::Time now = absl::Now();
+  const Part& part = *attempt.part;
+  const absl::Duration took = now - attempt.sent;
+  if (attempt.kind == Attempt::Kind::kTrial && attempt.sent != absl::Time()) {
+    const bool in_time = status.ok() && took <= hedging_.Delay(part.rows());
+    if (in_time) {
+      servers_.health(server).OnSuccess(now);
+    } else {
+      Strike(server);
+    }
+    return;
+  }
+  if (won) {
+    hedging_.OnAnswer(part.rows(), took);
+    servers_.health(server).OnSuccess(now);
+    if (attempt.kind != Attempt::Kind::kHedge) return;
+    StatsCounters::Add(stats_.hedges_won, 1);
+    // Whoever was asked first has been slower by more than the delay.
+    for (const size_t other : part.tried) {
+      if (other != server) Strike(other);
+    }
+    return;
+  }
+  if (!status.ok() && IsWorthAnother(status)) Strike(server);
+}
+
+bool Dispatch::Retry(const std::shared_ptr<Part>& part) {
+  const absl::StatusOr<size_t> server = servers_.Pick(
+      part->lookup->priority, part->segment, servers_.HoldersOf(part->segment), part->tried);
+  if (!server.ok()) return false;
+  StatsCounters::Add(stats_.retries, 1);
+  Ask(part, *server, Attempt::Kind::kFirst);
+  return true;
+}
+
+void Dispatch::Hedge(const std::shared_ptr<Part>& part) {
+  const absl::StatusOr<size_t> server = servers_.Pick(
+      part->lookup->priority, part->segment, servers_.HoldersOf(part->segment), part->tried);
+  if (!server.ok() || !servers_.health(*server).healthy()) return;
+  part->hedged = true;
+  StatsCounters::Add(stats_.hedges, 1);
+  Ask(part, *server, Attempt::Kind::kHedge);
+}
+
+void Dispatch::Strike(size_t server) {
+  if (!servers_.health(server).OnStrike(absl::Now())) return;
+  StatsCounters::Add(stats_.ejections, 1);
+  if (options_.log) {
+    options_.log(absl::StrCat("server ", servers_.label(server),
+                              " is put aside: it is slow or fails, others hold its rows"));
+  }
+  Rescue(server);
+}
+
+void Dispatch::Rescue(size_t server) {
+  std::vector<std::shared_ptr<Part>> late;
+  for (const LookupPriority priority : {LookupPriority::kDecode, LookupPriority::kPrefill}) {
+    const Lane& lane = servers_.LaneTo(server, priority);
+    for (const auto& [id, attempt] : lane.in_flight) late.push_back(attempt->part);
+    for (const auto& attempt : lane.waiting) late.push_back(attempt->part);
+  }
+  for (const std::shared_ptr<Part>& part : late) {
+    if (part->wanted() && !part->hedged && part->attempts == 1) Hedge(part);
+  }
+}
+
+// Requests go with their stream: nothing of them can be trusted to come.
+void Dispatch::OnDown(Lane& lane, const absl::Status& why) {
+  const size_t server = servers_.ServerOf(lane);
+  auto in_flight = std::exchange(lane.in_flight, {});
+  auto waiting = std::exchange(lane.waiting, {});
+  lane.bytes_in_flight = 0;
+  lane.bytes_waiting = 0;
+  for (auto& [id, attempt] : in_flight) EndAttempt(server, *attempt, why);
+  for (auto& attempt : waiting) EndAttempt(server, *attempt, why);
+  listener_->OnAnswered();
+}
+
+// ---------------------------------------------------------------- time
+
+void Dispatch::Tick(absl::Time now) {
+  servers_.Tick(now);
+  while (!due_.empty() && due_.top().at <= now) {
+    const std::shared_ptr<Part> part = due_.top().part;
+    due_.pop();
+    if (part->wanted() && !part->hedged && part->attempts == 1 && hedging_.Spend()) Hedge(part);
+  }
+}
+
+absl::Time Dispatch::next_tick() const {
+  const absl::Time next = servers_.next_tick();
+  return due_.empty() ? next : std::min(next, due_.top().at);
+}
+
+}  // namespace engram

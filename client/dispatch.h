@@ -1,0 +1,120 @@
+// Parts of lookups out to servers, and their rows back into place: credit, answers, and what is
+// done when a server is slow or fails.
+#ifndef ENGRAM_CLIENT_DISPATCH_H_
+#define ENGRAM_CLIENT_DISPATCH_H_
+
+#include <functional>
+#include <memory>
+#include <queue>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "client/hedge_policy.h"
+#include "client/options.h"
+#include "client/request.h"
+#include "client/server_set.h"
+#include "client/stats.h"
+
+namespace engram {
+
+// For the I/O thread alone. DESIGN: client/README.md, "Replicas".
+class Dispatch final : public ServerSet::Listener {
+ public:
+  // Both are called with a layer that may have been finished before.
+  class Listener {
+   public:
+    virtual ~Listener() = default;
+    // A part's rows could not be had of any server. It is over, as OnPartOver says right after.
+    virtual void OnPartFailed(const Part& part, const absl::Status& why) = 0;
+    // A part is over, well or badly: the layer's count was taken down by one.
+    virtual void OnPartOver(const Part& part) = 0;
+    // An answer, or what a lost connection leaves, has been dealt with.
+    virtual void OnAnswered() = 0;
+  };
+
+  Dispatch(const ClientOptions& options, const ServerLink::Shared& shared, Resolver* resolver,
+           Listener* listener);
+
+  ServerSet& servers() { return servers_; }
+  const ServerSet& servers() const { return servers_; }
+  const StatsCounters& stats() const { return stats_; }
+  StatsCounters& stats() { return stats_; }
+
+  // Asks for rows [begin, end) of the layer's plan, all of which the segment's servers hold, in as
+  // many parts as their limits ask for. Unavailable: none of them is up; nothing was sent.
+  absl::Status Send(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer,
+                    const Segment& segment, size_t begin, size_t end);
+  // Calls visit(part) for every part of the layer that is not over.
+  template <typename Visit>
+  void ForEachPart(const LookupLayer& layer, Visit visit) {
+    const auto visit_attempt = [&](const Attempt& attempt) {
+      if (&attempt.part->layer == &layer && !attempt.part->done) visit(*attempt.part);
+    };
+    servers_.ForEachLane([&](Lane& lane) {
+      for (const auto& [id, attempt] : lane.in_flight) visit_attempt(*attempt);
+      for (const auto& attempt : lane.waiting) visit_attempt(*attempt);
+    });
+  }
+  // Tells servers that the layer, which has been finished, is not wanted any more.
+  void Cancel(const LookupLayer& layer);
+
+  void Tick(absl::Time now);
+  absl::Time next_tick() const;
+  // Sends what was asked for. Requests that were made together leave together.
+  void Flush();
+
+ private:
+  struct HedgeDue {
+    absl::Time at;
+    std::shared_ptr<Part> part;
+    bool operator<(const HedgeDue& other) const { return at > other.at; }  // the earliest on top
+  };
+
+  absl::Status OnAnswer(Lane& lane, const StreamResponse& header) override;
+  absl::Status OnRows(Lane& lane, std::span<const uint8_t> bytes) override;
+  absl::Status OnAnswerEnd(Lane& lane) override;
+  void OnDown(Lane& lane, const absl::Status& why) override;
+
+  // Asks a server, chosen before.
+  void Ask(const std::shared_ptr<Part>& part, size_t server, Attempt::Kind kind);
+  void SendWaiting(Lane& lane);
+  void SendRequest(Lane& lane, std::unique_ptr<Attempt> attempt);
+  void SendCancel(Lane& lane, uint64_t request_id);
+  std::span<uint8_t> AddMessage(Lane& lane, size_t bytes);
+
+  absl::Status CheckPiece(Attempt& attempt, const StreamResponse& header) const;
+  // Holds the rows of the piece that has come against their checksums.
+  void VerifyPiece(const Lane& lane, Attempt& attempt, size_t end_row);
+  Attempt* Receiving(Lane& lane);
+
+  // An attempt's one end: answered whole (OK), or why not.
+  void EndAttempt(size_t server, Attempt& attempt, const absl::Status& status);
+  void Judge(size_t server, const Attempt& attempt, bool won, const absl::Status& status);
+  void FinishPart(const std::shared_ptr<Part>& part);
+  // Asks another server in the place of one that has failed; false: there is none.
+  bool Retry(const std::shared_ptr<Part>& part);
+  // Asks another server beside one that takes long.
+  void Hedge(const std::shared_ptr<Part>& part);
+  void Strike(size_t server);
+  // A server was put aside: others are asked for what it has not answered.
+  void Rescue(size_t server);
+  RowScatter ScatterOf(const Part& part) const;
+
+  const ClientOptions& options_;
+  Listener* const listener_;
+  StatsCounters stats_;
+  HedgePolicy hedging_;
+  std::priority_queue<HedgeDue> due_;
+  std::vector<Lane*> unsent_;
+  uint64_t next_request_id_ = 1;
+  std::minstd_rand random_;
+  std::vector<uint8_t> row_;  // scratch
+  ServerSet servers_;         // last: its links refer to all of the above
+};
+
+}  // namespace engram
+
+#endif  // ENGRAM_CLIENT_DISPATCH_H_

@@ -1,0 +1,75 @@
+// What is asked of servers, while it is asked.
+#ifndef ENGRAM_CLIENT_REQUEST_H_
+#define ENGRAM_CLIENT_REQUEST_H_
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "client/lookup.h"
+#include "client/scatter.h"
+#include "proto/range_map.h"
+
+namespace engram {
+
+// Rows [begin, end) of a layer's plan (of its ids, where it needs none), to be had from any one
+// server that holds `segment`.
+//
+// Invariants
+// 1. A part is done once: when the first of its attempts has brought all rows, or when the last one
+//    that could has failed. It is counted in the layer's `requests` until then.
+// 2. Attempts of one part write the same bytes to the same places. None writes after the part, or
+//    its layer, is done: the buffer is the caller's again.
+struct Part {
+  Part(std::shared_ptr<Lookup> its_lookup, LookupLayer& its_layer, RowRange its_segment,
+       size_t from, size_t to)
+      : lookup(std::move(its_lookup)),
+        layer(its_layer),
+        segment(its_segment),
+        begin(from),
+        end(to) {}
+
+  size_t rows() const { return end - begin; }
+  // Whether its rows are still waited for.
+  bool wanted() const { return !done && !layer.done.load(std::memory_order_relaxed); }
+
+  const std::shared_ptr<Lookup> lookup;
+  LookupLayer& layer;
+  const RowRange segment;
+  const size_t begin, end;
+  bool done = false;
+  bool replicated = false;               // more than one server holds its rows
+  bool hedged = false;                   // a second server was asked because the first took long
+  uint32_t attempts = 0;                 // that have not ended
+  absl::InlinedVector<size_t, 4> tried;  // servers
+  absl::Status error;                    // of the attempt that ended last
+};
+
+// One part, asked of one server: waiting for credit or in flight on one lane.
+struct Attempt {
+  enum class Kind {
+    kFirst,  // of its part, or in the place of one that failed
+    kHedge,  // beside one that takes long
+    kTrial,  // beside one, for the sake of a server on probation: runs to its end
+  };
+
+  Attempt(std::shared_ptr<Part> its_part, Kind its_kind, RowScatter its_scatter)
+      : part(std::move(its_part)), kind(its_kind), scatter(its_scatter) {}
+
+  const std::shared_ptr<Part> part;
+  const Kind kind;
+  RowScatter scatter;
+  absl::Time sent;
+  uint32_t next_piece = 0;
+  bool checked = false;             // its rows are to be held against their checksums
+  std::vector<uint32_t> checksums;  // of the piece that is coming
+  absl::Status failure;             // it has failed, and nothing of it is taken any more
+};
+
+}  // namespace engram
+
+#endif  // ENGRAM_CLIENT_REQUEST_H_

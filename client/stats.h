@@ -1,0 +1,54 @@
+// What a client has done, counted.
+#ifndef ENGRAM_CLIENT_STATS_H_
+#define ENGRAM_CLIENT_STATS_H_
+
+#include <atomic>
+#include <cstdint>
+
+namespace engram {
+
+// Since the client was made, all of its I/O threads together.
+struct ClientStats {
+  uint64_t requests = 0;         // sent to servers, second ones included
+  uint64_t retries = 0;          // sent to another server because one has failed
+  uint64_t hedges = 0;           // sent to another server because one was slow
+  uint64_t hedges_won = 0;       // of those, answered first
+  uint64_t ejections = 0;        // servers put aside for being slow or failing
+  uint64_t degraded_tokens = 0;  // tokens, a layer each, that got zeros instead of rows
+  uint64_t verified_rows = 0;    // held against their checksums
+  uint64_t checksum_failures = 0;
+  uint64_t row_bytes = 0;  // received
+};
+
+// The same while they are counted: written by one I/O thread, read by any.
+struct StatsCounters {
+  std::atomic<uint64_t> requests{0};
+  std::atomic<uint64_t> retries{0};
+  std::atomic<uint64_t> hedges{0};
+  std::atomic<uint64_t> hedges_won{0};
+  std::atomic<uint64_t> ejections{0};
+  std::atomic<uint64_t> degraded_tokens{0};
+  std::atomic<uint64_t> verified_rows{0};
+  std::atomic<uint64_t> checksum_failures{0};
+  std::atomic<uint64_t> row_bytes{0};
+
+  // By the thread that writes.
+  static void Add(std::atomic<uint64_t>& counter, uint64_t count) {
+    counter.store(counter.load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
+  }
+  void AddTo(ClientStats& stats) const {
+    stats.requests += requests.load(std::memory_order_relaxed);
+    stats.retries += retries.load(std::memory_order_relaxed);
+    stats.hedges += hedges.load(std::memory_order_relaxed);
+    stats.hedges_won += hedges_won.load(std::memory_order_relaxed);
+    stats.ejections += ejections.load(std::memory_order_relaxed);
+    stats.degraded_tokens += degraded_tokens.load(std::memory_order_relaxed);
+    stats.verified_rows += verified_rows.load(std::memory_order_relaxed);
+    stats.checksum_failures += checksum_failures.load(std::memory_order_relaxed);
+    stats.row_bytes += row_bytes.load(std::memory_order_relaxed);
+  }
+};
+
+}  // namespace engram
+
+#endif  // ENGRAM_CLIENT_STATS_H_
