@@ -20,7 +20,7 @@ Resolver::~Resolver() {
 std::shared_ptr<const Resolution> Resolver::Resolve(const std::string& address,
                                                     std::function<void()> then) {
   auto resolution = std::make_shared<Resolution>();
-  Resolution::Addresses at_once = ResolveAddress(address, /*numeric_only=*/true);
+  Resolution::Addresses at_once = look_up_(address, /*numeric_only=*/true);
   if (!absl::IsNotFound(at_once.status())) {
     resolution->at_once_ = true;
     resolution->Finish(std::move(at_once));
@@ -44,7 +44,7 @@ void Resolver::Run() {
       job = std::move(jobs_.front());
       jobs_.pop_front();
     }
-    job.resolution->Finish(ResolveAddress(job.address, /*numeric_only=*/false));
+    job.resolution->Finish(look_up_(job.address, /*numeric_only=*/false));
     job.then();
   }
 }

@@ -50,7 +50,11 @@ class Resolution {
 // after the other, on a thread "engram-dns" that is started for the first of them.
 class Resolver {
  public:
-  Resolver() = default;
+  using LookUp =
+      std::function<Resolution::Addresses(const std::string& address, bool numeric_only)>;
+
+  // `look_up`: ResolveAddress, or what a test puts in its place.
+  explicit Resolver(LookUp look_up = ResolveAddress) : look_up_(std::move(look_up)) {}
   // Waits for the lookup under way, which may take seconds.
   ~Resolver();
 
@@ -66,6 +70,7 @@ class Resolver {
 
   void Run();
 
+  const LookUp look_up_;
   Mutex mutex_;
   CondVar changed_;
   std::deque<Job> jobs_ ABSL_GUARDED_BY(mutex_);

@@ -7,6 +7,7 @@
 
 #include "absl/time/clock.h"
 #include "client/client.h"
+#include "tests/cluster/lookup_helpers.h"
 #include "tests/cluster/test_cluster.h"
 #include "tests/support/status_matchers.h"
 
@@ -21,34 +22,6 @@ absl::StatusOr<std::unique_ptr<Client>> Connect(const std::vector<std::string>& 
                           .allow_partial = allow_partial,
                           .connect_timeout = absl::Seconds(1),
                           .rows_per_request = 1000});
-}
-
-// Fails the test at the first row that is not the synthetic one (of row bytes seed 0).
-void ExpectRows(uint32_t layer, const std::vector<int64_t>& ids, const std::vector<uint8_t>& out) {
-  uint8_t expected[kSynthRowBytes];
-  for (size_t i = 0; i < ids.size(); ++i) {
-    std::fill_n(expected, kSynthRowBytes, uint8_t{0});
-    if (ids[i] != kNoRow) SynthRow(0, layer, static_cast<uint64_t>(ids[i]), expected);
-    ASSERT_TRUE(std::equal(expected, expected + kSynthRowBytes, out.data() + i * kSynthRowBytes))
-        << "layer " << layer << " position " << i << " row " << ids[i];
-  }
-}
-
-std::vector<int64_t> RandomIds(const Client& client, size_t layer, size_t count) {
-  static std::mt19937_64 random(20261124);
-  std::vector<int64_t> ids(count);
-  for (int64_t& id : ids) {
-    id = static_cast<int64_t>(random() % (client.geometry().layers()[layer].rows + 1)) - 1;
-  }
-  return ids;
-}
-
-absl::Status LookUp(Client& client, uint32_t layer, const std::vector<int64_t>& ids,
-                    std::vector<uint8_t>& out) {
-  out.assign(ids.size() * client.layout().row_bytes(), 0xA5);
-  auto ticket = client.SubmitRows({{layer, ids, out}}, {.timeout = absl::Seconds(5)});
-  if (!ticket.ok()) return ticket.status();
-  return ticket->WaitAll();
 }
 
 TEST(ClusterTest, RowsOfAllShardsComeInRequestOrder) {

@@ -1,0 +1,263 @@
+// What becomes of lookups when servers are slow, fail, lie or go away while others hold their rows.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "client/client.h"
+#include "tests/cluster/lookup_helpers.h"
+#include "tests/cluster/test_cluster.h"
+#include "tests/support/status_matchers.h"
+
+namespace engram {
+namespace {
+
+using Code = absl::StatusCode;
+
+absl::StatusOr<std::unique_ptr<Client>> Connect(const std::vector<std::string>& servers,
+                                                double verify_share = 0) {
+  return Client::Connect({.servers = servers,
+                          .connect_timeout = absl::Seconds(5),
+                          .verify_share = verify_share,
+                          .rows_per_request = 300});
+}
+
+// Looks 1,000 rows up and checks each.
+void ExpectLookup(Client& client) {
+  const std::vector<int64_t> ids = RandomIds(client, 0, 1000);
+  std::vector<uint8_t> out;
+  ASSERT_THAT(LookUp(client, 1, ids, out), IsOk());
+  ExpectRows(1, ids, out);
+}
+
+// Looks up until `condition` holds, every lookup well.
+template <typename Condition>
+void LookUpUntil(Client& client, Condition condition) {
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  while (!condition() && !testing::Test::HasFatalFailure()) {
+    ASSERT_LT(absl::Now(), deadline);
+    ExpectLookup(client);
+  }
+}
+
+TEST(ReplicaTest, ReplicasShareTheLoad) {
+  TestCluster cluster(1, 0, 2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  for (int i = 0; i < 50; ++i) ExpectLookup(*client);
+  const uint64_t all = cluster.disturbance(0).gathers + cluster.disturbance(1).gathers;
+  EXPECT_GT(cluster.disturbance(0).gathers, all / 4);
+  EXPECT_GT(cluster.disturbance(1).gathers, all / 4);
+}
+
+TEST(ReplicaTest, NoLookupFailsWhileServersAreKilledAndComeBack) {
+  TestCluster cluster(2, 0, 2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  std::atomic<bool> over{false};
+  std::thread killer([&] {
+    for (int round = 0; round < 6; ++round) {
+      const auto victim = static_cast<uint32_t>(round % 4);
+      cluster.Kill(victim);
+      cluster.Start(victim);
+      // Its replica is only taken away when it is back.
+      const absl::Time deadline = absl::Now() + absl::Seconds(10);
+      while (!client->MissingRanges().empty() && absl::Now() < deadline) std::this_thread::yield();
+      std::vector<ServerStatus> asked;
+      do {
+        asked = AskServers({cluster.addresses()[victim]}, absl::Seconds(1));
+      } while (!asked[0].status.ok());
+      // And known to the client to be.
+      absl::SleepFor(absl::Milliseconds(300));
+    }
+    over = true;
+  });
+  LookUpUntil(*client, [&] { return over.load(); });
+  killer.join();
+  EXPECT_GT(client->stats().requests, 0u);
+}
+
+TEST(ReplicaTest, WhatOneServerCannotGiveTheOtherGives) {
+  for (const Code code : {Code::kUnavailable, Code::kResourceExhausted, Code::kDataLoss,
+                          Code::kInternal, Code::kFailedPrecondition}) {
+    TestCluster cluster(1, 0, 2);
+    cluster.disturbance(0).failure = code;
+    ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+    for (int i = 0; i < 10; ++i) ExpectLookup(*client);
+    EXPECT_GT(client->stats().retries, 0u);
+  }
+}
+
+TEST(ReplicaTest, WhereAllFailTheErrorNamesTheServer) {
+  TestCluster cluster(1, 0, 2);
+  cluster.disturbance(0).failure = Code::kDataLoss;
+  cluster.disturbance(1).failure = Code::kDataLoss;
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  std::vector<uint8_t> out;
+  EXPECT_THAT(LookUp(*client, 1, {1, 2, 3}, out), StatusIs(Code::kDataLoss, "server 127.0.0.1:"));
+}
+
+TEST(ReplicaTest, ASlowServerIsPutAsideAndComesBack) {
+  TestCluster cluster(1, 0, 2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  for (int i = 0; i < 20; ++i) ExpectLookup(*client);
+  cluster.disturbance(0).delay_us = 100'000;
+  LookUpUntil(*client, [&] { return client->stats().ejections > 0; });
+  EXPECT_GT(client->stats().hedges_won, 0u);
+  // Aside, it is asked for nothing but trials.
+  const uint64_t before = cluster.disturbance(0).gathers;
+  for (int i = 0; i < 20; ++i) ExpectLookup(*client);
+  EXPECT_LE(cluster.disturbance(0).gathers, before + 8);
+  // Well again, it shares the load again.
+  cluster.disturbance(0).delay_us = 0;
+  LookUpUntil(*client, [&] { return cluster.disturbance(0).gathers > before + 100; });
+}
+
+TEST(ReplicaTest, SecondRequestsStayWithinTheirBudget) {
+  TestCluster cluster(1, 0, 2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  for (int i = 0; i < 20; ++i) ExpectLookup(*client);
+  // Both slow: second requests cannot help, and must not double the load.
+  cluster.disturbance(0).delay_us = 3'000;
+  cluster.disturbance(1).delay_us = 3'000;
+  const ClientStats before = client->stats();
+  for (int i = 0; i < 40; ++i) ExpectLookup(*client);
+  const ClientStats after = client->stats();
+  const uint64_t rescued = 16 * (after.ejections - before.ejections);
+  EXPECT_LE(after.hedges - before.hedges, 16 + rescued + (after.requests - before.requests) / 10);
+}
+
+TEST(ReplicaTest, RowsThatDifferFromTheirChecksumsComeFromTheReplica) {
+  TestCluster cluster(1, 0, 2);
+  cluster.disturbance(0).flips_a_bit = true;
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses(), /*verify_share=*/1));
+  for (int i = 0; i < 20; ++i) ExpectLookup(*client);
+  const ClientStats stats = client->stats();
+  EXPECT_GT(stats.checksum_failures, 0u);
+  EXPECT_GT(stats.verified_rows, 10'000u);
+}
+
+TEST(ReplicaTest, WithoutAReplicaRowsThatDifferAreDataLoss) {
+  TestCluster cluster(1);
+  cluster.disturbance(0).flips_a_bit = true;
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses(), /*verify_share=*/1));
+  std::vector<uint8_t> out;
+  EXPECT_THAT(LookUp(*client, 1, {1, 2, 3}, out),
+              StatusIs(Code::kDataLoss, "differs from its checksum"));
+}
+
+// Tokens of 24 rows each; those with a row of the lost half are zeros, whole, and flagged.
+TEST(ReplicaTest, TokensWithoutRowsDegradeWholeByChoice) {
+  TestCluster cluster(2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  const int64_t half = static_cast<int64_t>(client->geometry().layers()[0].rows / 2);
+  constexpr size_t kTokens = 40, kColumns = 24;
+  std::vector<int64_t> ids(kTokens * kColumns);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    // Every third token has its last row in the second half.
+    const bool lost = i % kColumns == kColumns - 1 && (i / kColumns) % 3 == 0;
+    ids[i] = static_cast<int64_t>(i) % (half - 1) + (lost ? half + 1 : 0);
+  }
+  cluster.Kill(1);
+  std::vector<uint8_t> out(ids.size() * kSynthRowBytes, 0xA5), degraded(kTokens, 7);
+  LookupOptions options;
+  options.missing = MissingRows::kZeros;
+  options.degraded = degraded;
+  ASSERT_OK_AND_ASSIGN(Ticket ticket, client->SubmitRows({{1, ids, out}}, options));
+  ASSERT_THAT(ticket.WaitAll(), IsOk());
+  std::vector<int64_t> expected = ids;
+  for (size_t token = 0; token < kTokens; ++token) {
+    EXPECT_EQ(degraded[token], token % 3 == 0) << token;
+    if (token % 3 == 0)
+      std::fill_n(expected.begin() + static_cast<ptrdiff_t>(token * kColumns), kColumns, kNoRow);
+  }
+  ExpectRows(1, expected, out);
+  EXPECT_EQ(client->stats().degraded_tokens, 14u);
+}
+
+TEST(ReplicaTest, WhatIsLateDegradesToo) {
+  TestCluster cluster(1);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  cluster.disturbance(0).delay_us = 300'000;
+  const std::vector<int64_t> ids = RandomIds(*client, 0, 24);
+  std::vector<uint8_t> out(ids.size() * kSynthRowBytes, 0xA5), degraded(1);
+  LookupOptions options;
+  options.timeout = absl::Milliseconds(20);
+  options.missing = MissingRows::kZeros;
+  options.degraded = degraded;
+  ASSERT_OK_AND_ASSIGN(Ticket ticket, client->SubmitRows({{1, ids, out}}, options));
+  ASSERT_THAT(ticket.WaitAll(), IsOk());
+  EXPECT_EQ(degraded[0], 1);
+  EXPECT_EQ(out, std::vector<uint8_t>(out.size(), 0));
+}
+
+TEST(ReplicaTest, DegradingDoesNotHideWrongCalls) {
+  TestCluster cluster(1);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  std::vector<uint8_t> out(2 * kSynthRowBytes), degraded(2);
+  LookupOptions options;
+  options.missing = MissingRows::kZeros;
+  EXPECT_THAT(client->SubmitRows({{1, std::vector<int64_t>{1, 2}, out}}, options),
+              StatusIs(Code::kInvalidArgument, "go together"));
+  options.degraded = degraded;
+  const std::vector<int64_t> beyond = {1, int64_t{1} << 40};
+  ASSERT_OK_AND_ASSIGN(Ticket ticket, client->SubmitRows({{1, beyond, out}}, options));
+  EXPECT_THAT(ticket.WaitAll(), StatusIs(Code::kOutOfRange, "is not a row"));
+  std::vector<uint8_t> three(3);
+  options.degraded = three;
+  EXPECT_THAT(client->SubmitRows({{1, beyond, out}}, options),
+              StatusIs(Code::kInvalidArgument, "2 rows are not those of the 3 tokens"));
+}
+
+TEST(ReplicaTest, ServersAreReplacedWhileLookupsGoOn) {
+  TestCluster cluster(1, 0, 2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect({cluster.addresses()[0]}));
+  ExpectLookup(*client);
+  EXPECT_THAT(client->SetServers({}), StatusIs(Code::kInvalidArgument, "names no server"));
+  // Both, then the second alone: the first can go, and nothing is missed.
+  ASSERT_THAT(client->SetServers(cluster.addresses()), IsOk());
+  LookUpUntil(*client, [&] { return cluster.disturbance(1).gathers > 0; });
+  ASSERT_THAT(client->SetServers({cluster.addresses()[1]}), IsOk());
+  LookUpUntil(*client, [&] {
+    const uint64_t before = cluster.disturbance(0).gathers;
+    ExpectLookup(*client);
+    return cluster.disturbance(0).gathers == before;
+  });
+  cluster.Kill(0);
+  for (int i = 0; i < 10; ++i) ExpectLookup(*client);
+  EXPECT_TRUE(client->MissingRanges().empty());
+}
+
+TEST(ReplicaTest, NamesAreLookedUp) {
+  TestCluster cluster(1);
+  const std::string& address = cluster.addresses()[0];
+  ASSERT_OK_AND_ASSIGN(const auto client,
+                       Connect({"localhost" + address.substr(address.rfind(':'))}));
+  ExpectLookup(*client);
+}
+
+TEST(ReplicaTest, AChildMadeByForkIsToldToConnectAgain) {
+  TestCluster cluster(1);
+  ASSERT_OK_AND_ASSIGN(auto client, Connect(cluster.addresses()));
+  cluster.disturbance(0).delay_us = 50'000;
+  const std::vector<int64_t> ids = {1, 2, 3};
+  std::vector<uint8_t> out(3 * kSynthRowBytes);
+  ASSERT_OK_AND_ASSIGN(Ticket ticket, client->SubmitRows({{1, ids, out}}, {}));
+  const pid_t child = fork();
+  if (child == 0) {
+    bool right = absl::IsFailedPrecondition(client->SubmitRows({{1, ids, out}}, {}).status());
+    right = right && absl::IsFailedPrecondition(ticket.Wait(1));
+    ticket = Ticket();
+    client.reset();
+    _exit(right ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_THAT(ticket.Wait(1), IsOk());
+  ExpectRows(1, ids, out);
+}
+
+}  // namespace
+}  // namespace engram
