@@ -75,7 +75,7 @@ TEST(ClusterMap, FindsRowsOfVeryUnevenSegments) {
 // the other server. Work that grew with their square would outlast the test's time limit.
 TEST(ClusterMap, ManyRanges) {
   GeometryParams params = TinyGeometry().params();
-  params.bucket_floors = {200000, 200000};
+  params.bucket_floors = {100000, 100000};
   const Geometry geometry = *Geometry::Derive(params);
   const uint64_t rows = geometry.layers()[0].rows;
   std::vector<std::vector<RowRange>> held(2);

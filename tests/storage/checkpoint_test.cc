@@ -279,6 +279,10 @@ TEST_F(CheckpointTest, RefusesLinksInALoop) {
         << name;
     std::filesystem::remove(optional);
   }
+  const std::string directory = dir_.File("loop");
+  std::filesystem::create_directory_symlink(directory, directory);
+  EXPECT_THAT(Checkpoint::Open(directory),
+              StatusIs(kInvalid, "cannot look at " + directory + ": Too many levels"));
 }
 
 TEST_F(CheckpointTest, LinksToTablesElsewhereAreFollowed) {
