@@ -21,10 +21,11 @@ std::vector<Segment> CutIntoSegments(uint32_t layer, uint64_t rows,
   for (size_t server = 0; server < held.size(); ++server) {
     for (const RowRange& range : held[server]) {
       if (range.layer != layer) continue;
-      for (Segment& segment : segments) {
-        if (range.begin <= segment.begin && segment.end <= range.end) {
-          segment.servers.push_back(server);
-        }
+      auto segment = std::lower_bound(
+          segments.begin(), segments.end(), range.begin,
+          [](const Segment& candidate, uint64_t row) { return candidate.begin < row; });
+      for (; segment != segments.end() && segment->end <= range.end; ++segment) {
+        segment->servers.push_back(server);
       }
     }
   }

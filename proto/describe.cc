@@ -63,6 +63,10 @@ absl::StatusOr<Geometry> GeometryFromMessage(const v1::Geometry& message) {
 
 absl::StatusOr<RowLayout> RowLayoutFromMessage(const v1::RowLayout& message) {
   RowLayout layout;
+  // Before it is cut to the byte of our type.
+  if (!v1::ValueType_IsValid(message.value_type())) {
+    return absl::InvalidArgumentError("row layout has an unknown value type");
+  }
   layout.value_type = static_cast<ValueType>(message.value_type());
   layout.values = message.values();
   if (message.scale_type() != v1::SCALE_TYPE_NONE && message.scale_type() != v1::SCALE_TYPE_UE8M0) {

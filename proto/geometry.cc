@@ -66,12 +66,20 @@ class PrimeWalk {
     // given back.
     uint64_t& last = last_from_.try_emplace(floor, floor - 1).first->second;
     do {
-      last = NextPrime(last);
+      last = After(last);
     } while (!taken_.insert(last).second);
     return last;
   }
 
  private:
+  // NextPrime, which is dear: walks from floors that lie close together cross the same primes.
+  uint64_t After(uint64_t n) {
+    const auto [next, is_new] = next_.try_emplace(n, 0);
+    if (is_new) next->second = NextPrime(n);
+    return next->second;
+  }
+
+  std::unordered_map<uint64_t, uint64_t> next_;
   std::unordered_set<uint64_t> taken_;
   std::unordered_map<uint64_t, uint64_t> last_from_;
 };
@@ -100,6 +108,12 @@ absl::Status GeometryParams::Validate() const {
   if (bucket_floors.size() != orders()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "geometry: ", bucket_floors.size(), " bucket floors for ", orders(), " n-gram orders"));
+  }
+  if (layer_ids.size() * columns() > kMaxColumns) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("geometry: ", layer_ids.size(), " layers of ", columns(), " columns (",
+                     orders(), " n-gram orders of ", heads, " heads) are ",
+                     layer_ids.size() * columns(), " columns, expected at most ", kMaxColumns));
   }
   for (const uint64_t floor : bucket_floors) {
     if (floor < 1 || floor > kMaxBucketFloor) {

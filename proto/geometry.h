@@ -19,6 +19,9 @@ inline constexpr uint32_t kMaxLayers = 256;
 inline constexpr uint32_t kMaxLayerId = 65535;
 inline constexpr uint32_t kMaxNgram = 8;
 inline constexpr uint32_t kMaxHeads = 64;
+// Columns of all layers together (V4.1-Flash: 48). Each costs the search for a prime, 10 us at the
+// highest floor, so that nobody's typo, and no peer, holds up who derives a geometry.
+inline constexpr uint32_t kMaxColumns = 16384;
 inline constexpr uint64_t kMaxBucketFloor = uint64_t{1} << 40;
 inline constexpr uint32_t kMaxVocab = uint32_t{1} << 26;
 inline constexpr uint64_t kMaxRowMultiple = uint64_t{1} << 20;
@@ -32,8 +35,7 @@ enum class HashRule : uint32_t {
   kEngram = 0,
   // Qwen4-Exp's per-layer embedding (PLE; transformers, models/qwen4_exp): multipliers from
   // SplitMix64, seeded per place in the list of layers; token ids are hashed as they are;
-  // `pad_token`
-  // is the end-of-sequence token, and no look-back crosses one.
+  // `pad_token` is the end-of-sequence token, and no look-back crosses one.
   kPle = 1,
 };
 

@@ -178,6 +178,16 @@ absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
   return ParseModelConfig(text, path);
 }
 
+absl::StatusOr<Geometry> GeometryOf(const std::string& directory, const ModelConfig& config,
+                                    const std::optional<TokenMap>& map) {
+  std::optional<uint32_t> compressed;
+  if (map.has_value()) compressed = map->compressed_count();
+  absl::StatusOr<Geometry> geometry = ResolveGeometry(config, compressed);
+  if (geometry.ok()) return geometry;
+  return absl::Status(geometry.status().code(),
+                      absl::StrCat(directory, "/config.json: ", geometry.status().message()));
+}
+
 }  // namespace
 
 absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory,
@@ -189,9 +199,8 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory,
   ASSIGN_OR_RETURN(checkpoint.config_, ReadConfig(directory));
   ASSIGN_OR_RETURN(checkpoint.token_map_,
                    FindTokenMap(checkpoint.config_, directory, checkpoint.sidecar_path_));
-  std::optional<uint32_t> compressed;
-  if (checkpoint.token_map_) compressed = checkpoint.token_map_->compressed_count();
-  ASSIGN_OR_RETURN(checkpoint.geometry_, ResolveGeometry(checkpoint.config_, compressed));
+  ASSIGN_OR_RETURN(checkpoint.geometry_,
+                   GeometryOf(directory, checkpoint.config_, checkpoint.token_map_));
   HeaderCache headers(directory);
   ASSIGN_OR_RETURN(std::vector<TensorPlace> places,
                    FindTensors(checkpoint.config_.family, headers));

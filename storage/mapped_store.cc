@@ -71,9 +71,10 @@ absl::Status MappedStore::CopyRow(const Layer& layer, uint64_t row, uint8_t* out
     }
     size_t bad = 0;
     if (ConvertF32Scales(field.At(row), to.row_bytes, out + to.row_offset, bad)) continue;
+    const TensorPlace& place = to.pieces[PieceOf(to, row)].place;
     const absl::Status status = absl::DataLossError(absl::StrCat(
-        "scale ", bad, " of row ", row, " in tensor `", to.pieces[PieceOf(to, row)].place.name,
-        "` is not a power of two from 2^-127 to 2^127"));
+        checkpoint_->directory(), "/", place.file, ": tensor `", place.name, "`: scale ", bad,
+        " of row ", row, " is not a power of two from 2^-127 to 2^127"));
     state().Fail(status);
     return status;
   }

@@ -41,13 +41,14 @@ class Loader {
     const uint32_t row_bytes = store_.layout().row_bytes();
     const MemoryStore::Place place = store_.PlaceOf(part.layer, part.begin);
     RowSum sum;
+    ChunkSteps steps;
     for (uint64_t row = part.begin; row < part.end;) {
       // Rows in holes are zeros, as is the arena.
       const uint64_t data = reader_.SkipHoles(layer, row, part.end);
       std::fill_n(place.checksums + (row - part.begin), data - row, zero_checksum_);
-      row = data;
       // In chunks that are still in the cache when they are hashed.
-      const uint64_t count = std::min(kChunkRows, part.end - row);
+      const uint64_t count = steps.Next(data != row, part.end - data);
+      row = data;
       uint8_t* bytes = place.rows + (row - part.begin) * row_bytes;
       RETURN_IF_ERROR(reader_.Read(layer, row, count, bytes));
       for (const uint64_t end = row + count; row < end; ++row, bytes += row_bytes) {

@@ -21,7 +21,7 @@ class Progress {
     MutexLock lock(&mutex_);
     done_bytes_ += bytes;
     const absl::Time now = absl::Now();
-    if (options_.log == nullptr || now - last_line_ < absl::Seconds(1)) return;
+    if (options_.log == nullptr || now - last_line_ < options_.log_every) return;
     last_line_ = now;
     const double seconds = absl::ToDoubleSeconds(now - start_);
     const double rate = static_cast<double>(done_bytes_) / seconds;

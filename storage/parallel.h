@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 namespace engram {
 
@@ -15,11 +16,12 @@ struct ParallelOptions {
   uint32_t threads = 0;                        // 0: one per core
   std::string what;                            // "loading", for progress and messages
   std::function<void(absl::string_view)> log;  // from one thread at a time; may be null
+  absl::Duration log_every = absl::Seconds(1);
 };
 
 // Calls work(i) for every i below `count`, each once, from several threads; work returns the bytes
 // it has done by adding them to `bytes`. Stops early at the first failure, which is returned.
-// Progress (per cent, GB/s, time left, of `total_bytes`) goes to the log about once a second.
+// Progress (per cent, GB/s, time left, of `total_bytes`) goes to the log every so often.
 absl::Status ForEachInParallel(
     uint64_t count, uint64_t total_bytes, const ParallelOptions& options,
     const std::function<absl::Status(uint64_t i, uint64_t& bytes)>& work);

@@ -56,7 +56,8 @@ absl::Status ReadExactly(int fd, const std::string& path, uint64_t offset, uint6
 
 // The JSON text of the header. Sets `stamp`.
 absl::StatusOr<std::string> ReadHeaderText(const std::string& path, FileStamp& stamp) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // O_NONBLOCK: a pipe is refused below, not waited for.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return SystemError(errno, absl::StrCat("cannot open ", path));
   const auto close_fd = absl::MakeCleanup([fd] { close(fd); });
   ASSIGN_OR_RETURN(stamp, StampOf(fd, path));

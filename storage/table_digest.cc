@@ -26,10 +26,12 @@ absl::StatusOr<RowSum> SumRows(const TableReader& reader, const Checkpoint& chec
   const uint32_t layer = checkpoint.geometry().layers()[layer_index].layer_id;
   std::vector<uint8_t> chunk(kChunkRows * row_bytes);
   RowSum sum;
+  ChunkSteps steps;
   while (true) {
-    begin = reader.SkipHoles(layer_index, begin, end);
-    if (begin == end) return sum;
-    const uint64_t count = std::min(kChunkRows, end - begin);
+    const uint64_t data = reader.SkipHoles(layer_index, begin, end);
+    if (data == end) return sum;
+    const uint64_t count = steps.Next(data != begin, end - data);
+    begin = data;
     RETURN_IF_ERROR(reader.Read(layer_index, begin, count, chunk.data()));
     for (uint64_t i = 0; i < count; ++i) {
       sum.AddRow(layer, begin + i, chunk.data() + i * row_bytes, row_bytes);

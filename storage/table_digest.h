@@ -2,6 +2,7 @@
 #ifndef ENGRAM_STORAGE_TABLE_DIGEST_H_
 #define ENGRAM_STORAGE_TABLE_DIGEST_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -17,6 +18,22 @@ namespace engram {
 
 // Rows that are read, packed and hashed at a time: about a megabyte, which stays in L2.
 inline constexpr uint64_t kChunkRows = 4096;
+
+// How many rows to read next of rows that may have holes: whole chunks, but few behind a hole, then
+// more and more. What lies between holes is mostly small, and a hole that is read costs as much as
+// data does.
+class ChunkSteps {
+ public:
+  // At most `left`.
+  uint64_t Next(bool behind_hole, uint64_t left) {
+    step_ = behind_hole ? kFirst : std::min(2 * step_, kChunkRows);
+    return std::min(step_, left);
+  }
+
+ private:
+  static constexpr uint64_t kFirst = 16;  // a page of V4.1-Flash's values
+  uint64_t step_ = kChunkRows;
+};
 
 // The ranges, cut where blocks of the sidecar end.
 std::vector<RowRange> CutIntoBlocks(const std::vector<RowRange>& ranges);

@@ -19,7 +19,8 @@ absl::Status SystemError(int error_number, absl::string_view what) {
 }
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t max_bytes) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // O_NONBLOCK: a pipe is refused below, not waited for.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return SystemError(errno, absl::StrCat("cannot open ", path));
   const auto close_fd = absl::MakeCleanup([fd] { close(fd); });
   struct stat info;

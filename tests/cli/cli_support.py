@@ -51,7 +51,8 @@ class Engramd:
     def __init__(self, *args):
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [BIN / "engramd", "--threads", "1", "--listen", "127.0.0.1:0", *map(str, args)],
+            [BIN / "engramd", "--threads", "1", "--listen", "127.0.0.1:0", "--drain-ms", "0",
+             *map(str, args)],
             stdout=subprocess.PIPE, stderr=self._stderr, text=True)
         lines = queue.Queue()
         threading.Thread(target=lambda: lines.put(self._process.stdout.readline()),
@@ -73,6 +74,11 @@ class Engramd:
     def said(self):
         """What it has written to standard error."""
         return os.pread(self._stderr.fileno(), 1 << 20, 0).decode()
+
+    def memory(self, field):
+        """Bytes of a field of its /proc/PID/status: "VmHWM", "RssAnon"."""
+        status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split(field + ":")[1].split()[0]) * 1024
 
     def stop(self):
         """SIGTERM; returns the exit code."""

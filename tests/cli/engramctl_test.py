@@ -453,12 +453,12 @@ class ClusterTest(CliTest):
                           address)
 
     def test_sigterm_exits_0(self):
-        server = Engramd("--checkpoint", self.checkpoint, "--drain-ms", 0)
+        server = Engramd("--checkpoint", self.checkpoint)
         self.assertEqual(server.stop(), 0)
 
     def test_servers_of_two_tables_are_refused(self):
         other = self.make_checkpoint("another-table", SEED + 2)
-        server = Engramd("--checkpoint", other, "--drain-ms", 0)
+        server = Engramd("--checkpoint", other)
         self.addCleanup(server.stop)
         self.assert_fails(["engramctl", "lookup", "--servers", f"{self.addresses},{server.address}",
                            "--layer", 1, "--rows", 0, "--hex"],

@@ -81,7 +81,7 @@ class FullSize(unittest.TestCase):
             self.assertNotEqual(over.returncode, 0)
             self.assertIn(f"row id {ROWS[14]}", over.stderr)
             # Rows stay in the page cache: the process's own memory holds none of them.
-            self.assertLess(memory(server, "RssAnon"), 64 << 20)
+            self.assertLess(server.memory("RssAnon"), 64 << 20)
         finally:
             self.assertEqual(server.stop(), 0)
 
@@ -101,7 +101,7 @@ class FullSize(unittest.TestCase):
                 self.assertEqual(int(server.fields["bytes"]), held * ROW_BYTES)
                 # Rows and their checksums, and little beside them; holes are not even touched.
                 limit = held * (ROW_BYTES + 4) * 1.015 + (64 << 20)
-                self.assertLess(memory(server, "VmHWM"), limit)
+                self.assertLess(server.memory("VmHWM"), limit)
             finally:
                 self.assertEqual(server.stop(), 0)
 
@@ -111,11 +111,6 @@ class FullSize(unittest.TestCase):
         need = sum(ROWS.values()) * (ROW_BYTES + 4) + (64 << 20)
         self.assertIn(f"error: this shard takes {need} bytes", done.stderr)
         self.assertIn("1073741824 bytes (1.00 GiB) are its budget", done.stderr)
-
-
-def memory(server, field):
-    status = pathlib.Path(f"/proc/{server.pid}/status").read_text()
-    return int(status.split(field + ":")[1].split()[0]) * 1024
 
 
 if __name__ == "__main__":

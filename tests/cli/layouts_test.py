@@ -101,6 +101,44 @@ class Layouts(unittest.TestCase):
             self.assertEqual(done.stdout.split(),
                              [table[i * 160:(i + 1) * 160].hex() for i in ids], done.stderr)
 
+    def test_more_rows_than_32_bits_count(self):
+        """Row ids then go over the wire as 64 bits. The table is a hole but for four rows."""
+        config = {"ple_layer_ids": [2], "ngram_vocab_size_base": 270_000_000, "ple_embed_dim": 512,
+                  "vocab_size": 300, "eos_token_id": 7}
+        (self.dir / "config.json").write_text(json.dumps(config))
+        primes, n = [], 270_000_000
+        while len(primes) < 16:
+            n += 1
+            if is_prime(n):
+                primes.append(n)
+        rows = -(-sum(primes) // 128) * 128
+        header = json.dumps({"layers.1.ple.ple_embedding.ngram_embedding.weight": {
+            "dtype": "F8_E4M3", "shape": [rows, 32], "data_offsets": [0, rows * 32]}}).encode()
+        # 2^32 - 1 is a row like any other here, not the "no row" of 32-bit ids.
+        stated = {row: random.Random(row).randbytes(32)
+                  for row in (0, (1 << 32) - 1, 1 << 32, rows - 1)}
+        with open(self.dir / "model.safetensors", "wb") as file:
+            file.write(struct.pack("<Q", len(header)) + header)
+            data = file.tell()
+            file.truncate(data + rows * 32)
+            for row, content in stated.items():
+                file.seek(data + row * 32)
+                file.write(content)
+        run_json("engramctl", "digest", self.dir)
+        ids = [rows - 1, 1 << 32, (1 << 32) - 1, (1 << 32) + 1]
+        self.assertLess(rows * 99 // 100, (1 << 32) - 1)
+        for args, asked in ((["--store", "mapped"], [*ids, -1, 0]), (["--shard", "99/100"], ids)):
+            server = Engramd("--checkpoint", self.dir, *args)
+            self.addCleanup(server.stop)
+            status = run_json("engramctl", "status", "--servers", server.address, "--json")
+            held = rows - (rows * 99 // 100 if asked is ids else 0)
+            self.assertEqual((status["servers"][0]["rows"], status["servers"][0]["bytes"]),
+                             (held, held * 32))
+            done = run("engramctl", "lookup", "--servers", server.address, "--layer", 2, "--rows",
+                       ",".join(map(str, asked)), "--hex")
+            self.assertEqual(done.stdout.split(),
+                             [stated.get(row, bytes(32)).hex() for row in asked], done.stderr)
+
     def test_qwen4_exp_hash(self):
         vocab, eos = 300, 7
         primes, _ = self.write_qwen(1, vocab, eos)

@@ -29,6 +29,13 @@ class Mapped(unittest.TestCase):
         self.addCleanup(server.stop)
         return server
 
+    def serve_unverified(self, *args):
+        """A server whose verification has come to rest: at a megabyte a second the block after the
+        first (of 65,536 rows) is 17 seconds away. What happens to a file now is met by a gather."""
+        server = self.serve("--verify-mb-s", 1, *args)
+        self.wait_for(lambda: self.status(server)["verification"]["rows"] > 0)
+        return server
+
     def lookup(self, server, layer=1):
         return run("engramctl", "lookup", "--servers", server.address, "--layer", layer, "--rows",
                    "5,-1", "--hex")
@@ -54,8 +61,33 @@ class Mapped(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(json.loads(done.stdout)["wrong_rows"], 0)
 
+    def test_status_shows_how_far_verification_is(self):
+        server = self.serve_unverified()
+        status = self.status(server)
+        self.assertEqual((status["state"], status["verification"]),
+                         ("SERVING", {"passes": 0, "rows": 65536}))
+        done = run("engramctl", "status", "--servers", server.address)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(f" verified {100 * 65536 / status['rows']:.0f} % ", done.stdout)
+        self.assertIn(f" {status['rows']} rows ", done.stdout)
+
+    def test_a_file_that_is_replaced_serves_nothing_new(self):
+        server = self.serve_unverified()
+        self.assertEqual(self.lookup(server).returncode, 0)
+        # An export of another seed under the same name: what is mapped is the old file, which has
+        # lost its name, and nobody can tell what else was done to it.
+        other = self.checkpoint.parent / "other"
+        made = run("engramctl", "synth", "--out", other, "--like", "v41-flash", "--bucket-floor",
+                   5000, "--seed", SEED + 1)
+        self.assertEqual(made.returncode, 0, made.stderr)
+        os.replace(other / self.table.name, self.table)
+        done = self.lookup(server)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn(self.table.name, done.stderr)
+        self.assertEqual(self.status(server)["state"], "FAILED")
+
     def test_a_file_that_shrinks_makes_the_server_unready(self):
-        server = self.serve("--health", "127.0.0.1:0")
+        server = self.serve_unverified("--health", "127.0.0.1:0")
         self.assertEqual(self.lookup(server).returncode, 0)
         os.truncate(self.table, self.table.stat().st_size // 2)
         done = self.lookup(server)
@@ -68,7 +100,7 @@ class Mapped(unittest.TestCase):
         self.assertNotEqual(self.lookup(server, 14).returncode, 0)
 
     def test_a_write_of_the_same_bytes_is_a_change(self):
-        server = self.serve()
+        server = self.serve_unverified()
         self.assertEqual(self.lookup(server).returncode, 0)
         with open(self.table, "r+b") as file:
             file.seek(1000)

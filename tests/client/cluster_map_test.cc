@@ -71,6 +71,20 @@ TEST(ClusterMap, FindsRowsOfVeryUnevenSegments) {
   }
 }
 
+// As many ranges as a server's description has room for: a table of single rows, every other one on
+// the other server. Work that grew with their square would outlast the test's time limit.
+TEST(ClusterMap, ManyRanges) {
+  GeometryParams params = TinyGeometry().params();
+  params.bucket_floors = {100000, 100000};
+  const Geometry geometry = *Geometry::Derive(params);
+  const uint64_t rows = geometry.layers()[0].rows;
+  std::vector<std::vector<RowRange>> held(2);
+  for (uint64_t row = 0; row < rows; ++row) held[row % 2].push_back({0, row, row + 1});
+  const ClusterMap map(geometry, held);
+  ASSERT_EQ(map.layer(0).all().size(), rows);
+  EXPECT_THAT(map.layer(0).all()[rows - 1].servers, ElementsAre((rows - 1) % 2));
+}
+
 // One huge range among thousands of small ones, wherever it stands.
 TEST(LayerSegments, UnevenRangesAreFound) {
   constexpr uint64_t kHuge = uint64_t{1} << 40;

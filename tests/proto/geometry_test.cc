@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <ctime>
 #include <set>
 
 #include "tests/support/status_matchers.h"
@@ -79,15 +80,22 @@ TEST(Geometry, PleAddsUpToTheCheckpointsRows) {
               ElementsAre(23703573157769, 20109073645365, 8052911324071));
 }
 
-// 256 layers of 7 orders of 64 heads: a prime is not sought twice.
-TEST(Geometry, TheLargestGeometryIsDerivedInSeconds) {
+// Every column that is allowed, from the highest floors, which lie so close together that all
+// orders cross the same primes: none is sought twice.
+TEST(Geometry, TheLargestGeometryIsDerivedAtOnce) {
   GeometryParams params;
-  for (uint32_t i = 0; i < kMaxLayers; ++i) params.layer_ids.push_back(i);
-  params.max_ngram = kMaxNgram;
+  for (uint32_t i = 0; i < 64; ++i) params.layer_ids.push_back(i);
+  params.max_ngram = 5;
   params.heads = kMaxHeads;
-  params.bucket_floors.assign(params.orders(), 1000);
+  for (uint64_t i = 0; i < params.orders(); ++i) {
+    params.bucket_floors.push_back(kMaxBucketFloor - i);
+  }
   params.compressed_vocab = 10;
+  ASSERT_EQ(params.layer_ids.size() * params.columns(), kMaxColumns);
+  const std::clock_t start = std::clock();
   ASSERT_OK_AND_ASSIGN(const Geometry geometry, Geometry::Derive(params));
+  // A fifth of a second, and what a sanitizer or an emulator makes of it.
+  EXPECT_LT((std::clock() - start) / CLOCKS_PER_SEC, 30);
   std::set<uint64_t> primes;
   uint64_t last = 0;
   for (const LayerGeometry& layer : geometry.layers()) {
@@ -97,7 +105,12 @@ TEST(Geometry, TheLargestGeometryIsDerivedInSeconds) {
       primes.insert(last);
     }
   }
-  EXPECT_EQ(primes.size(), size_t{kMaxLayers} * params.columns());
+  EXPECT_EQ(primes.size(), kMaxColumns);
+  params.layer_ids.push_back(64);
+  EXPECT_THAT(Geometry::Derive(params),
+              StatusIs(kInvalid,
+                       "geometry: 65 layers of 256 columns (4 n-gram orders of 64 heads) are 16640 "
+                       "columns, expected at most 16384"));
 }
 
 TEST(Geometry, RowsOfAnotherRuleAreRefused) {
@@ -207,7 +220,11 @@ TEST(GeometryParams, BoundsAreNamed) {
        "bucket floor is"},
       {[](GeometryParams& p) { p.compressed_vocab = 0; }, "compressed vocabulary is 0"},
       {[](GeometryParams& p) { p.compressed_vocab = kMaxVocab + 1; }, "compressed vocabulary is"},
-      {[](GeometryParams& p) { p.pad_token = kMaxVocab; }, "pad token is"},
+      {[](GeometryParams& p) { p.pad_token = kMaxVocab; }, "pad token is 67108864"},
+      {[](GeometryParams& p) { p.seed = kMaxSeed + 1; }, "seed is 4611686018427387905"},
+      {[](GeometryParams& p) { p.row_multiple = 0; }, "row multiple is 0"},
+      {[](GeometryParams& p) { p.row_multiple = kMaxRowMultiple + 1; }, "row multiple is 1048577"},
+      {[](GeometryParams& p) { p.rule = static_cast<HashRule>(2); }, "hash rule 2 is not known"},
   };
   for (const auto& test : kCases) {
     GeometryParams params = SmallParams();

@@ -133,11 +133,60 @@ TEST_F(CheckpointTest, RefusesWhatIsNotThere) {
 
 TEST_F(CheckpointTest, RefusesConfigurationsThatContradictThemselvesOrTheTables) {
   EXPECT_THAT(OpenWithConfig("engram_n_heads", "two"), StatusIs(kInvalid, "engram_n_heads"));
-  EXPECT_THAT(OpenWithConfig("engram_num_embeddings", {1, 2}), StatusIs(kInvalid, ""));
+  EXPECT_THAT(OpenWithConfig("engram_num_embeddings", {1, 2}),
+              StatusIs(kInvalid, "rows per layer, but the checkpoint states [1, 2]"));
+  EXPECT_THAT(OpenWithConfig("engram_layer_ids", {1, 1}),
+              StatusIs(kInvalid, dir_.File("config.json") + ": geometry: layer 1 is listed twice"));
   EXPECT_THAT(OpenWithConfig("engram_head_dim", 48),
               StatusIs(kInvalid, "field `engram_head_dim` is 48, not a multiple of 32"));
   EXPECT_THAT(OpenWithConfig("engram_head_dim", 96),
               StatusIs(kInvalid, "tensor `layers.1.engram.embed.weight` has shape ["));
+}
+
+// Each field within its bounds, but not what they come to.
+TEST_F(CheckpointTest, RefusesConfigurationsThatAskForTooMuchTogether) {
+  nlohmann::json config = {{"layer_ids", {1, 3}},
+                           {"max_ngram_size", kMaxNgram},
+                           {"n_head_per_ngram", kMaxHeads},
+                           {"engram_vocab_size", std::vector<uint64_t>(7, kMaxBucketFloor)},
+                           {"n_embed_per_ngram", 65536 * kMaxHeads},
+                           {"pad_id", 2},
+                           {"seed", 0},
+                           {"compressed_vocab_size", 97}};
+  const std::string path = dir_.File("config.json");
+  WriteTestFile(path, config.dump());
+  constexpr auto kRange = absl::StatusCode::kOutOfRange;
+  EXPECT_THAT(Open(), StatusIs(kRange, path + ": the configuration's tables of 98"));
+  EXPECT_THAT(Open(), StatusIs(kRange, "rows of 65536 values are larger than any file"));
+  for (uint32_t layer = 0; layer < 37; ++layer) config["layer_ids"][layer] = layer;
+  WriteTestFile(path, config.dump());
+  EXPECT_THAT(Open(), StatusIs(kInvalid, path + ": geometry: 37 layers of 448 columns (7 n-gram "
+                                                "orders of 64 heads) are 16576 columns"));
+}
+
+TEST_F(CheckpointTest, RefusesACheckpointOfAnotherModel) {
+  // Without Engram.
+  tiny_.WriteOneFile(dir_.path());
+  WriteTestFile(dir_.File("config.json"),
+                R"({"model_type": "llama", "hidden_size": 4096, "vocab_size": 32000})");
+  EXPECT_THAT(Open(), StatusIs(kInvalid, dir_.File("config.json") + " has no Engram fields"));
+  // The configuration of one model, the tables of another.
+  WriteTestFile(dir_.File("config.json"),
+                R"({"layer_ids": [1, 3], "max_ngram_size": 3, "n_head_per_ngram": 2,
+                    "engram_vocab_size": [50, 50], "n_embed_per_ngram": 128, "pad_id": 2,
+                    "seed": 0, "compressed_vocab_size": 97})");
+  EXPECT_THAT(
+      Open(),
+      StatusIs(kInvalid, dir_.path() + ": tensor `layers.1.engram.multi_head_embedding.embedding."
+                                       "weight` is missing"));
+  // The tokenizer of another model.
+  tiny_.WriteConfig(dir_.path());
+  WriteTestFile(dir_.File("tokenizer.json"),
+                R"({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}}})");
+  EXPECT_THAT(Open(), StatusIs(kInvalid, dir_.File("config.json") +
+                                             ": the tokenizer compresses to 2 ids, but the "
+                                             "configuration's `engram_compressed_vocab_size` is "
+                                             "97"));
 }
 
 TEST_F(CheckpointTest, RefusesMissingTensors) {
@@ -200,6 +249,11 @@ TEST_F(CheckpointTest, RefusesWhatMayNotBeRead) {
   std::filesystem::permissions(directory, std::filesystem::perms::none);
   EXPECT_THAT(open_unprivileged(),
               StatusIs(absl::StatusCode::kPermissionDenied, dir_.path() + "/config.json"));
+  // Files that can be opened by name, but not listed.
+  std::filesystem::remove(dir_.File("model.safetensors.index.json"));
+  std::filesystem::permissions(directory, static_cast<std::filesystem::perms>(0111));
+  EXPECT_THAT(open_unprivileged(), StatusIs(absl::StatusCode::kPermissionDenied,
+                                            "cannot list " + dir_.path() + ": Permission denied"));
   std::filesystem::permissions(directory, std::filesystem::perms::all);
 }
 
@@ -213,7 +267,22 @@ TEST_F(CheckpointTest, RefusesLinksInALoop) {
   const std::string config = dir_.File("config.json");
   std::filesystem::remove(config);
   std::filesystem::create_symlink(config, config);
-  EXPECT_THAT(Open(), StatusIs(kInvalid, config));
+  EXPECT_THAT(Open(), StatusIs(kInvalid, "cannot open " + config + ": Too many levels"));
+  std::filesystem::remove(config);
+  tiny_.WriteConfig(dir_.path());
+  // What need not be there must not pass for absent.
+  for (const char* name : {"tokenizer.json", "engram.sidecar", "model.safetensors.index.json"}) {
+    const std::string optional = dir_.File(name);
+    std::filesystem::remove(optional);
+    std::filesystem::create_symlink(optional, optional);
+    EXPECT_THAT(Open(), StatusIs(kInvalid, "cannot look at " + optional + ": Too many levels"))
+        << name;
+    std::filesystem::remove(optional);
+  }
+  const std::string directory = dir_.File("loop");
+  std::filesystem::create_directory_symlink(directory, directory);
+  EXPECT_THAT(Checkpoint::Open(directory),
+              StatusIs(kInvalid, "cannot look at " + directory + ": Too many levels"));
 }
 
 TEST_F(CheckpointTest, LinksToTablesElsewhereAreFollowed) {
@@ -268,6 +337,10 @@ TEST_F(CheckpointTest, RefusesBadIndexes) {
   const std::string path = dir_.File("model.safetensors.index.json");
   WriteTestFile(path, "{");
   EXPECT_THAT(Open(), StatusIs(kInvalid, path));
+  // A tensor listed twice: the reader that keeps either place would be guessing.
+  WriteTestFile(path, absl::StrCat(R"({"weight_map": {")", name, R"(": "a.safetensors", ")", name,
+                                   R"(": "b.safetensors"}})"));
+  EXPECT_THAT(Open(), StatusIs(kInvalid, absl::StrCat(path, ": key `", name, "` appears twice")));
   WriteIndex({{"weight_map", 3}});
   EXPECT_THAT(Open(), StatusIs(kInvalid, "field `weight_map` is missing or not a JSON object"));
   WriteIndex({{"weight_map", {{name, 3}}}});
@@ -300,7 +373,7 @@ TEST_F(CheckpointTest, TakesTheTokenMapFromTheSidecar) {
   ids.pop_back();
   ASSERT_OK_AND_ASSIGN(sidecar.token_map, TokenMap::Create(ids));
   ASSERT_THAT(WriteSidecar(dir_.File("engram.sidecar"), sidecar), IsOk());
-  EXPECT_THAT(Open(), StatusIs(kInvalid, "96"));
+  EXPECT_THAT(Open(), StatusIs(kInvalid, "the tokenizer compresses to 96 ids"));
 }
 
 TEST_F(CheckpointTest, RefusesADamagedTokenizerOrSidecar) {

@@ -18,9 +18,12 @@ namespace {
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
-// Digest of TinyCheckpoint as it stands: it must not change from version to version, or a pinned
-// digest would refuse the table it was pinned to.
+// Digests of TinyCheckpoint and of the other models' tables below as they stand: none may change
+// from version to version, or a pinned digest would refuse the table it was pinned to.
 constexpr char kTinyDigest[] = "5a78719d1d1adf8174b7e6d3c9dee48538d56fa75c88944c591b0a1fbb767e0e";
+constexpr char kPaperBf16Digest[] =
+    "ffce22de79d1cb9580ea6b7c1fc8b4f21ddd184353c1dae3c29904507119c52e";
+constexpr char kPleDigest[] = "81e82f61854a0dd7b1b8043c4ce4c1c38345f0349c11c6745fcabdc7077defe2";
 
 class ExportsTest : public ::testing::Test {
  protected:
@@ -205,6 +208,7 @@ TEST_F(PaperTest, OneMatrixPerLayerOfAnyFloatType) {
     EXPECT_THAT(Rows(1), IsOkAndHolds(Data(1, bytes)));
     ASSERT_OK_AND_ASSIGN(digests.emplace_back(), Digest());
   }
+  EXPECT_EQ(digests[0], kPaperBf16Digest);
   // Of the same bytes in the first two: the row layout is part of what a table is.
   EXPECT_NE(digests[0], digests[1]);
   EXPECT_NE(digests[1], digests[2]);
@@ -275,10 +279,11 @@ TEST_F(PleTest, APartedTableAndAWholeOneAreTheSame) {
     EXPECT_EQ(out, Data().substr(begin * 160, count * 160));
   }
   ASSERT_OK_AND_ASSIGN(const std::string digest, Digest());
+  EXPECT_EQ(digest, kPleDigest);
   TestTensor whole = Part(0, 0, 192);
   whole.name = absl::StrCat(kPrefix, "ngram_embedding.weight");
   Write({whole});
-  EXPECT_THAT(Digest(), IsOkAndHolds(digest));
+  EXPECT_THAT(Digest(), IsOkAndHolds(kPleDigest));
 }
 
 TEST_F(PleTest, RefusesPartsThatDoNotMakeUpTheTable) {

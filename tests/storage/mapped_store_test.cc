@@ -83,21 +83,48 @@ TEST_F(MappedStoreTest, ChecksIdsAgainstItsRanges) {
   EXPECT_THAT(Gather(*store, 1, {30, 10}), IsOkAndHolds(tiny_.Row(1, 30) + tiny_.Row(1, 10)));
 }
 
-TEST_F(MappedStoreTest, ConvertsF32Scales) {
-  tiny_.WriteConfig(dir_.path());
-  std::vector<TestTensor> tensors = tiny_.Tensors();
+// The tiny table with its scales as f32; `bad`: the last of layer 3's row 5 is 1.5.
+std::vector<TestTensor> WithF32Scales(const TinyCheckpoint& tiny, bool bad) {
+  std::vector<TestTensor> tensors = tiny.Tensors();
   for (size_t i : {1, 3}) {
     std::string floats;
     for (const char scale : tensors[i].data) {
-      const uint32_t bits = uint32_t{static_cast<uint8_t>(scale)} << 23;
+      uint32_t bits = uint32_t{static_cast<uint8_t>(scale)} << 23;
+      if (bad && i == 3 && floats.size() == (5 * 2 + 1) * 4) bits = 0x3FC00000;
       floats.append(reinterpret_cast<const char*>(&bits), 4);
     }
     tensors[i].dtype = "F32";
     tensors[i].data = floats;
   }
-  WriteTestFile(dir_.File("model.safetensors"), SafetensorsBytes(tensors));
+  return tensors;
+}
+
+TEST_F(MappedStoreTest, ConvertsF32Scales) {
+  tiny_.WriteConfig(dir_.path());
+  WriteTestFile(dir_.File("model.safetensors"), SafetensorsBytes(WithF32Scales(tiny_, false)));
   ASSERT_OK_AND_ASSIGN(const auto store, Open());
   EXPECT_THAT(Gather(*store, 3, {5, 300}), IsOkAndHolds(tiny_.Row(3, 5) + tiny_.Row(3, 300)));
+}
+
+// Met by a gather before the verification: the sums are those of the sound table.
+TEST_F(MappedStoreTest, AScaleThatUe8m0DoesNotHoldIsDataLossForGood) {
+  tiny_.WriteConfig(dir_.path());
+  const std::string path = dir_.File("model.safetensors");
+  WriteTestFile(path, SafetensorsBytes(WithF32Scales(tiny_, false)));
+  ASSERT_OK_AND_ASSIGN(const Checkpoint sound, Checkpoint::Open(dir_.path()));
+  ASSERT_OK_AND_ASSIGN(const Sidecar sidecar, ComputeSidecar(sound, 1, nullptr));
+  WriteTestFile(path, SafetensorsBytes(WithF32Scales(tiny_, true)));
+  ASSERT_OK_AND_ASSIGN(Checkpoint opened, Checkpoint::Open(dir_.path()));
+  const auto checkpoint = std::make_shared<const Checkpoint>(std::move(opened));
+  ASSERT_OK_AND_ASSIGN(
+      const auto store,
+      MappedStore::Open(checkpoint, ShardRanges(checkpoint->geometry(), {}), sidecar.layers));
+  EXPECT_THAT(Gather(*store, 3, {4, 6}), IsOkAndHolds(tiny_.Row(3, 4) + tiny_.Row(3, 6)));
+  const std::string what = path +
+                           ": tensor `layers.3.engram.embed.scale`: scale 1 of row 5 is not a "
+                           "power of two from 2^-127 to 2^127";
+  EXPECT_THAT(Gather(*store, 3, {4, 5}), StatusIs(kDataLoss, what));
+  EXPECT_THAT(Gather(*store, 1, {4}), StatusIs(kDataLoss, what));
 }
 
 TEST_F(MappedStoreTest, AFileThatShrinksOrChangesIsDataLossForGood) {

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstring>
 #include <filesystem>
@@ -70,6 +71,10 @@ TEST_F(SafetensorsTest, RefusesFilesThatAreNone) {
   EXPECT_THAT(ReadSafetensorsHeader(dir_.File("absent")),
               StatusIs(absl::StatusCode::kNotFound, dir_.File("absent")));
   EXPECT_THAT(ReadSafetensorsHeader(dir_.path()), StatusIs(kInvalid, "not a regular file"));
+  // A pipe that nobody writes to must not be waited for.
+  ASSERT_EQ(mkfifo(dir_.File("pipe").c_str(), 0600), 0);
+  EXPECT_THAT(ReadSafetensorsHeader(dir_.File("pipe")),
+              StatusIs(kInvalid, dir_.File("pipe") + ": not a regular file"));
   EXPECT_THAT(Read(""), StatusIs(kInvalid, absl::StrCat(path_, ": the file has 0 bytes, too few")));
   EXPECT_THAT(Read("1234567"), StatusIs(kInvalid, "the file has 7 bytes, too few"));
   EXPECT_THAT(Read("not a safetensors file"), StatusIs(kInvalid, "the format allows 100000000"));

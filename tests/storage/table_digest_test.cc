@@ -1,7 +1,9 @@
 #include "storage/table_digest.h"
 
-#include <mutex>
+#include <filesystem>
+#include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "proto/digest.h"
@@ -77,6 +79,54 @@ TEST_F(TableDigestTest, AnotherByteIsAnotherDigest) {
   WriteTestFile(dir_.File("model.safetensors"), bytes);
   ASSERT_OK_AND_ASSIGN(const Sidecar after, Compute(1));
   EXPECT_NE(before.digest, after.digest);
+}
+
+// Islands of many sizes, one of them larger than a chunk, in a table that is all zeros otherwise:
+// as holes and as zeros that the file holds.
+TEST_F(TableDigestTest, HolesAndZerosAreTheSame) {
+  tiny_.layer_ids = {1};
+  tiny_.bucket_floor = 40000;
+  tiny_.WriteOneFile(dir_.path());
+  const std::string path = dir_.File("model.safetensors");
+  const std::string bytes = ReadTestFile(path);
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Checkpoint::Open(dir_.path()));
+  const TensorPlace& weight = checkpoint.layers()[0].fields[0].pieces[0].place;
+  std::vector<std::pair<uint64_t, uint64_t>> islands = {{0, weight.file_offset + 1},
+                                                        {bytes.size() - 1, 1}};
+  uint64_t at = weight.file_offset;
+  for (const uint64_t rows : {1, 15, 16, 17, 100, 1000, 9000, 20000}) {
+    at += 700000;
+    islands.emplace_back(at, rows * 64);
+    at += rows * 64;
+  }
+  ASSERT_LT(at, bytes.size());
+  std::string zeros(bytes.size(), '\0');
+  for (const auto& [offset, size] : islands) zeros.replace(offset, size, bytes, offset, size);
+  WriteTestFile(path, zeros);
+  ASSERT_OK_AND_ASSIGN(const Sidecar dense, Compute(1));
+  std::filesystem::resize_file(path, 0);
+  std::filesystem::resize_file(path, bytes.size());
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  for (const auto& [offset, size] : islands) {
+    file.seekp(static_cast<std::streamoff>(offset));
+    file.write(&bytes[offset], static_cast<std::streamsize>(size));
+  }
+  file.close();
+  ASSERT_EQ(ReadTestFile(path), zeros);
+  ASSERT_OK_AND_ASSIGN(const Sidecar sparse, Compute(1));
+  EXPECT_EQ(sparse.digest, dense.digest);
+  EXPECT_EQ(sparse.layers[0].blocks, dense.layers[0].blocks);
+}
+
+TEST(ChunkStepsTest, AreSmallBehindAHoleAndGrow) {
+  ChunkSteps steps;
+  EXPECT_EQ(steps.Next(false, 100000), kChunkRows);
+  EXPECT_EQ(steps.Next(true, 100000), 16u);
+  EXPECT_EQ(steps.Next(false, 100000), 32u);
+  EXPECT_EQ(steps.Next(false, 20), 20u);
+  for (int i = 0; i < 10; ++i) steps.Next(false, 100000);
+  EXPECT_EQ(steps.Next(false, 100000), kChunkRows);
+  EXPECT_EQ(steps.Next(true, 0), 0u);
 }
 
 }  // namespace
