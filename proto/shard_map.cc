@@ -54,8 +54,7 @@ absl::StatusOr<std::vector<JsonFields>> ObjectList(const JsonFields& fields,
 }
 
 absl::StatusOr<std::vector<RowRange>> ParseRanges(const JsonFields& shard) {
-  constexpr size_t kMaxRanges = 1 << 20;
-  ASSIGN_OR_RETURN(const auto objects, ObjectList(shard, "ranges", "range", kMaxRanges));
+  ASSIGN_OR_RETURN(const auto objects, ObjectList(shard, "ranges", "range", kMaxShardRanges));
   std::vector<RowRange> ranges;
   for (const JsonFields& object : objects) {
     RETURN_IF_ERROR(CheckFields(object, {"layer", "begin", "end"}));

@@ -14,6 +14,9 @@
 namespace engram {
 
 inline constexpr uint64_t kMaxShardMapBytes = 64 << 20;  // of the file
+// Of one shard: what `Describe` says of two generations of it stays below the 4 MiB that a client
+// takes.
+inline constexpr size_t kMaxShardRanges = 65536;
 
 // A JSON object with the list `shards`, each with a `name` and, the same in all of them, either a
 // `share` (of every layer's rows it gets share / sum of shares, one behind the other) or `ranges`:
@@ -24,7 +27,8 @@ inline constexpr uint64_t kMaxShardMapBytes = 64 << 20;  // of the file
 class ShardMap {
  public:
   // InvalidArgument naming `source` and what is wrong: not of that form, a field that is not known,
-  // a share of 0 or above 2^32, a name twice, no shards or more than kMaxShards.
+  // a share of 0 or above 2^32, a name twice, no shards or more than kMaxShards, a shard of more
+  // than kMaxShardRanges.
   static absl::StatusOr<ShardMap> Parse(absl::string_view json, absl::string_view source);
 
   // Every shard's ranges, in the order of names(). InvalidArgument: a range that the geometry does

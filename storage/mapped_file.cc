@@ -99,13 +99,15 @@ void Unregister(int region) {
 
 absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path, const FileStamp& stamp) {
   MappedFile file(path, stamp);
-  file.fd_ = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK a pipe that has taken the file's place would be waited for.
+  file.fd_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file.fd_ < 0) return SystemError(errno, absl::StrCat("cannot open ", path));
   RETURN_IF_ERROR(CheckStamp(file.fd_, path, stamp));
   void* const data = mmap(nullptr, stamp.size, PROT_READ, MAP_SHARED, file.fd_, 0);
   if (data == MAP_FAILED) {
-    const absl::Status status = SystemError(errno, absl::StrCat("cannot map ", path));
-    return errno == ENOMEM ? absl::ResourceExhaustedError(status.message()) : status;
+    const int error = errno;  // Making the message may change it.
+    const absl::Status status = SystemError(error, absl::StrCat("cannot map ", path));
+    return error == ENOMEM ? absl::ResourceExhaustedError(status.message()) : status;
   }
   file.data_ = static_cast<const uint8_t*>(data);
   // Rows are read here and there: reading ahead of them would only push others out.

@@ -77,7 +77,8 @@ absl::StatusOr<std::unique_ptr<TableReader>> TableReader::Open(const Checkpoint&
   std::unique_ptr<TableReader> reader(new TableReader(checkpoint));
   for (const auto& [file, stamp] : checkpoint.files()) {
     const std::string path = absl::StrCat(checkpoint.directory(), "/", file);
-    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // Without O_NONBLOCK a pipe that has taken the file's place would be waited for.
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return SystemError(errno, absl::StrCat("cannot open ", path));
     reader->fds_[file] = fd;
   }

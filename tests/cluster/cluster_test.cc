@@ -1,10 +1,13 @@
 // The client library against real servers.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <random>
 #include <thread>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/client.h"
 #include "tests/cluster/lookup_helpers.h"
@@ -109,10 +112,53 @@ TEST(ClusterTest, MissingRangesAreNamed) {
 
 TEST(ClusterTest, ServersOfAnotherTableAreRefused) {
   const TestCluster one(1, /*seed=*/0), other(1, /*seed=*/1);
-  EXPECT_THAT(Connect({one.addresses()[0], other.addresses()[0]}),
-              StatusIs(Code::kFailedPrecondition, "serves the table of digest"));
-  EXPECT_THAT(Client::Connect({.servers = one.addresses(), .expect_digest = Sha256{}}),
-              StatusIs(Code::kFailedPrecondition, "holds no table of digest 0000"));
+  const std::string a = one.addresses()[0], b = other.addresses()[0];
+  ASSERT_OK_AND_ASSIGN(const auto of_one, Connect({a}));
+  ASSERT_OK_AND_ASSIGN(const auto of_other, Connect({b}));
+  const std::string digest_a = ToHex(of_one->digest()), digest_b = ToHex(of_other->digest());
+  const auto conflict = [](const std::string& x, const std::string& of_x, const std::string& y,
+                           const std::string& of_y) {
+    return StatusIs(Code::kFailedPrecondition, absl::StrCat(x, " serves the table of digest ", of_x,
+                                                            ", but ", y, " serves that of ", of_y));
+  };
+  // Whichever answers first.
+  for (const std::vector<std::string>& servers : {std::vector{a, b}, std::vector{b, a}}) {
+    EXPECT_THAT(Connect(servers), testing::AnyOf(conflict(a, digest_a, b, digest_b),
+                                                 conflict(b, digest_b, a, digest_a)));
+  }
+  EXPECT_THAT(
+      Client::Connect({.servers = one.addresses(), .expect_digest = Sha256{}}),
+      StatusIs(Code::kFailedPrecondition, absl::StrCat("holds no table of digest ", ToHex(Sha256{}),
+                                                       "; it holds ", digest_a)));
+}
+
+// Restarted on another checkpoint, a server claims the ranges it had, of other rows.
+TEST(ClusterTest, AServerThatComesBackWithAnotherTableIsNotAsked) {
+  TestCluster first(1), other(1, /*seed=*/1);
+  const TestCluster replica(1);
+  const std::string address = first.addresses()[0];
+  ASSERT_OK_AND_ASSIGN(const auto alone, Connect({address}));
+  ASSERT_OK_AND_ASSIGN(const auto both, Connect({address, replica.addresses()[0]}));
+  ASSERT_OK_AND_ASSIGN(const auto of_other, Connect(other.addresses()));
+  const std::vector<int64_t> ids = RandomIds(*alone, 0, 100);
+  first.Kill(0);
+  other.Start(0, address);
+  const std::string conflict =
+      absl::StrCat("serves the table of digest ", ToHex(of_other->digest()), ", but ", address,
+                   " serves that of ", ToHex(alone->digest()));
+  std::vector<uint8_t> out;
+  const absl::Time limit = absl::Now() + absl::Seconds(20);
+  absl::Status status;
+  do {
+    status = LookUp(*alone, 1, ids, out);
+    ASSERT_FALSE(status.ok());
+    if (LookUp(*both, 1, ids, out).ok()) ExpectRows(1, ids, out);
+  } while (!absl::StrContains(status.message(), conflict) && absl::Now() < limit);
+  EXPECT_THAT(status, StatusIs(Code::kUnavailable, conflict));
+  while (!(status = LookUp(*both, 1, ids, out)).ok() && absl::Now() < limit) {
+  }
+  ASSERT_THAT(status, IsOk());
+  ExpectRows(1, ids, out);
 }
 
 TEST(ClusterTest, NoServerAtAll) {

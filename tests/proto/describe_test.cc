@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
+#include "proto/shard_map.h"
 #include "tests/support/status_matchers.h"
 
 namespace engram {
@@ -128,6 +129,15 @@ TEST(TokenMapMessage, ItsHashMustBeItsOwn) {
   EXPECT_THAT(TokenMapFromMessage(message), StatusIs(kInvalid, "does not have the SHA-256"));
   message.clear_compressed_ids();
   EXPECT_THAT(TokenMapFromMessage(message), StatusIs(kInvalid, "token map has 0 tokens"));
+}
+
+// As many ranges as a shard map may give a shard, each as long on the wire as one can be.
+TEST(RangesMessage, TwoGenerationsFitIntoADescription) {
+  v1::DescribeResponse response;
+  const std::vector<RowRange> ranges(
+      kMaxShardRanges, {kMaxLayerId, 192 * kMaxBucketFloor - 1, 192 * kMaxBucketFloor});
+  for (int i = 0; i < 2; ++i) ToMessage(ranges, response.add_generations());
+  EXPECT_LT(response.ByteSizeLong(), size_t{3} << 20);
 }
 
 TEST(RangesMessage, RefusesWhatIsNotOfTheTable) {

@@ -143,6 +143,10 @@ TEST_F(ShardMapTest, RefusesOtherForms) {
   std::string many;
   for (int i = 0; i <= 65536; ++i) absl::StrAppend(&many, i == 0 ? "" : ",", "{}");
   EXPECT_THAT(Ranges(many), StatusIs(kInvalid, "has 65537 elements; at most 65536 are accepted"));
+  EXPECT_THAT(Ranges(absl::StrCat(R"({"name": "a", "ranges": [)", many, "]}")),
+              StatusIs(kInvalid,
+                       "map.json: shard 0: field `ranges` has 65537 elements; at most 65536 are "
+                       "accepted"));
 }
 
 TEST_F(ShardMapTest, FindsAShardByItsName) {

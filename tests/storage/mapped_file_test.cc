@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -79,6 +80,11 @@ TEST_F(MappedFileTest, RefusesAFileThatIsNotTheOneStamped) {
               StatusIs(kDataLoss, path_ + ": was replaced by another file"));
   EXPECT_THAT(MappedFile::Open(dir_.File("absent"), stamp),
               StatusIs(absl::StatusCode::kNotFound, dir_.File("absent")));
+  // A pipe that nobody writes to must not be waited for.
+  std::filesystem::remove(path_);
+  ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
+  EXPECT_THAT(MappedFile::Open(path_, stamp),
+              StatusIs(absl::StatusCode::kInvalidArgument, path_ + ": not a regular file"));
 }
 
 // A bus error elsewhere ends the process as it always did.

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -153,6 +154,44 @@ TEST_F(MappedStoreTest, AFileThatShrinksOrChangesIsDataLossForGood) {
     std::filesystem::resize_file(path, bytes.size());
     EXPECT_THAT(Gather(*store, 1, {3}), StatusIs(kDataLoss, path));
     EXPECT_EQ(failures, 1);
+  }
+}
+
+// Between the reading of the headers, which say where the rows are, and the mapping: where the rows
+// of the file that is there now lie, nobody has read.
+TEST_F(MappedStoreTest, AFileThatIsReplacedBeforeItIsMappedIsRefused) {
+  tiny_.WriteIndexed(dir_.path());
+  const std::string path = dir_.File("model-00003-of-00009.safetensors");
+  const std::string bytes = ReadTestFile(path);
+  const struct {
+    const char* how;
+    std::function<void()> change;
+    absl::StatusCode code;
+    std::string message;
+  } kCases[] = {
+      {"another file of the same bytes",
+       [&] {
+         WriteTestFile(dir_.File("new"), bytes);
+         std::filesystem::rename(dir_.File("new"), path);
+       },
+       kDataLoss, ": was replaced by another file after its header had been read"},
+      {"cut", [&] { std::filesystem::resize_file(path, bytes.size() - 1); }, kDataLoss,
+       absl::StrCat(": has ", bytes.size() - 1, " bytes; it had ", bytes.size(),
+                    " when it was opened")},
+      {"written", [&] { WriteTestFile(path, bytes); }, kDataLoss,
+       ": has changed since it was opened (its times)"},
+      {"gone", [&] { std::filesystem::remove(path); }, absl::StatusCode::kNotFound, ""},
+  };
+  for (const auto& test : kCases) {
+    SCOPED_TRACE(test.how);
+    WriteTestFile(path, bytes);
+    ASSERT_OK_AND_ASSIGN(Checkpoint opened, Checkpoint::Open(dir_.path()));
+    ASSERT_OK_AND_ASSIGN(const Sidecar sidecar, ComputeSidecar(opened, 1, nullptr));
+    const auto checkpoint = std::make_shared<const Checkpoint>(std::move(opened));
+    test.change();
+    EXPECT_THAT(
+        MappedStore::Open(checkpoint, ShardRanges(checkpoint->geometry(), {}), sidecar.layers),
+        StatusIs(test.code, path + test.message));
   }
 }
 

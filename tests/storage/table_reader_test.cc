@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -142,6 +143,11 @@ TEST_F(TableReaderTest, AFileThatWasReplacedSinceItsHeaderWasReadIsDataLoss) {
   std::filesystem::rename(path + ".new", path);
   EXPECT_THAT(TableReader::Open(checkpoint),
               StatusIs(absl::StatusCode::kDataLoss, path + ": was replaced by another file"));
+  // A pipe that nobody writes to must not be waited for.
+  std::filesystem::remove(path);
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  EXPECT_THAT(TableReader::Open(checkpoint),
+              StatusIs(absl::StatusCode::kInvalidArgument, path + ": not a regular file"));
 }
 
 TEST_F(TableReaderTest, AFileThatChangesWhileItIsReadIsFound) {
