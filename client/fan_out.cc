@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/step_rows.h"
 #include "proto/base/status_macros.h"
 
 namespace engram {
@@ -36,14 +37,13 @@ WirePriority ToWire(LookupPriority priority) {
 }  // namespace
 
 FanOut::Request::Request(std::shared_ptr<Lookup> its_lookup, LookupLayer& its_layer, size_t from,
-                         size_t to, size_t row_bytes)
+                         size_t to)
     : lookup(std::move(its_lookup)),
       layer(its_layer),
       begin(from),
       end(to),
-      scatter(layer.plan == nullptr ? nullptr : layer.plan->positions.data() + from, to - from,
-              row_bytes,
-              layer.plan == nullptr ? layer.out.data() + from * row_bytes : layer.out.data()) {}
+      scatter(layer.plan == nullptr ? nullptr : layer.plan->positions.data() + from, from,
+              to - from, layer.target) {}
 
 FanOut::FanOut(const ClientOptions& options, const ServerLink::Shared& shared)
     : options_(options), servers_(options.servers.size()), lanes_(servers_.size() * kLanes) {
@@ -64,6 +64,8 @@ void FanOut::Start(std::shared_ptr<Lookup> lookup) {
   for (LookupLayer& layer : lookup->layers()) {
     if (shutdown_) {
       FailLayer(*lookup, layer, absl::CancelledError("the client is closing"));
+    } else if (lookup->dropped.load(std::memory_order_relaxed)) {
+      FailLayer(*lookup, layer, absl::CancelledError("the lookup was cancelled"));
     } else {
       StartLayer(lookup, layer);
     }
@@ -71,39 +73,43 @@ void FanOut::Start(std::shared_ptr<Lookup> lookup) {
   CallBack();
 }
 
+void FanOut::Resume(const std::shared_ptr<Lookup>& lookup, uint32_t layer) {
+  LookupLayer& resumed = *lookup->FindLayer(layer);
+  if (resumed.done.load(std::memory_order_relaxed)) return;
+  StartLayer(lookup, resumed);
+  CallBack();
+}
+
 void FanOut::StartLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer) {
-  Hash(*lookup, layer);
-  absl::Status status = Plan(layer);
-  if (!status.ok()) return FailLayer(*lookup, layer, status);
+  if (WaitForAhead(lookup, layer)) return;  // Resume comes back here.
+  layer.requests = 1;                       // Its start: nothing else finishes the layer meanwhile.
+  const absl::Status status = SendLayer(lookup, layer);
+  if (!status.ok()) {
+    FailLayer(*lookup, layer, status);
+  } else if (!layer.copies.empty()) {
+    Flush();  // What must travel does so while the rest is copied.
+    if (!layer.done.load(std::memory_order_relaxed)) CopyAhead(*lookup, layer);
+  }
+  EndRequest(*lookup, layer);
+}
+
+absl::Status FanOut::SendLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer) {
+  RETURN_IF_ERROR(FillIds(*lookup, table_->geometry.layers()[layer.index],
+                          hasher_.has_value() ? &*hasher_ : nullptr, layer));
+  RETURN_IF_ERROR(Plan(layer));
   const std::vector<Segment>& segments = map_->layer(layer.index).all();
   if (layer.plan == nullptr) {
-    status = SendGroup(lookup, layer, segments[0], 0, layer.ids.size());
-  } else {
-    for (size_t group = 0; group < segments.size() && status.ok(); ++group) {
-      status = SendGroup(lookup, layer, segments[group], layer.plan->group_begin[group],
-                         layer.plan->group_begin[group + 1]);
-    }
+    return SendGroup(lookup, layer, segments[0], 0, layer.ids.size());
   }
-  if (!status.ok()) return FailLayer(*lookup, layer, status);
-  if (layer.requests == 0) FinishLayer(*lookup, layer, absl::OkStatus());
+  ZeroMissing(*lookup, layer);
+  for (size_t group = 0; group < segments.size(); ++group) {
+    RETURN_IF_ERROR(SendGroup(lookup, layer, segments[group], layer.plan->group_begin[group],
+                              layer.plan->group_begin[group + 1]));
+  }
+  return absl::OkStatus();
 }
 
-void FanOut::Hash(const Lookup& lookup, LookupLayer& layer) const {
-  if (lookup.compressed.empty()) return;  // A lookup by row ids.
-  const size_t columns = hasher_->columns();
-  layer.hashed_ids.resize(lookup.compressed.size() * columns);
-  hasher_->HashChunk(layer.index, lookup.compressed, lookup.dead, lookup.before, layer.hashed_ids);
-  // The consumer masks dead positions: their rows (all pad) need not travel.
-  for (size_t position = 0; position < lookup.dead.size(); ++position) {
-    if (lookup.dead[position] != 0) {
-      std::fill_n(layer.hashed_ids.data() + position * columns, columns, kNoRow);
-    }
-  }
-  layer.ids = layer.hashed_ids;
-}
-
-// Says which rows go where, unless all go to one segment as they stand, and fills the places that
-// ask for no row.
+// Says which rows go where, unless all go to one segment as they stand.
 absl::Status FanOut::Plan(LookupLayer& layer) {
   const uint64_t layer_rows = table_->geometry.layers()[layer.index].rows;
   const LayerSegments& segments = map_->layer(layer.index);
@@ -114,10 +120,6 @@ absl::Status FanOut::Plan(LookupLayer& layer) {
   const absl::Status status = PlanShards(layer.ids, layer_rows, segments, *layer.plan);
   if (!status.ok()) {
     return absl::Status(status.code(), absl::StrCat("layer ", layer.layer, ": ", status.message()));
-  }
-  const size_t row_bytes = table_->layout.row_bytes();
-  for (const uint32_t position : layer.plan->none) {
-    std::memset(layer.out.data() + position * row_bytes, 0, row_bytes);
   }
   return absl::OkStatus();
 }
@@ -153,8 +155,8 @@ absl::Status FanOut::SendGroup(const std::shared_ptr<Lookup>& lookup, LookupLaye
   Lane& lane = LaneTo(server, lookup->priority);
   const size_t step = std::min<uint64_t>(options_.rows_per_request, servers_[server].max_rows);
   for (; begin < end; begin += std::min(step, end - begin)) {
-    lane.waiting.push_back(std::make_unique<Request>(
-        lookup, layer, begin, std::min(begin + step, end), table_->layout.row_bytes()));
+    lane.waiting.push_back(
+        std::make_unique<Request>(lookup, layer, begin, std::min(begin + step, end)));
     ++layer.requests;
   }
   SendWaiting(lane);
@@ -173,7 +175,7 @@ void FanOut::SendWaiting(Lane& lane) {
     std::unique_ptr<Request> request = std::move(lane.waiting.front());
     lane.waiting.pop_front();
     if (over) {
-      EndRequest(*request);
+      EndRequest(*request->lookup, request->layer);
     } else {
       SendRequest(lane, std::move(request));
     }
@@ -280,20 +282,17 @@ absl::Status FanOut::OnAnswerEnd(size_t link) {
     const std::unique_ptr<Request> over = std::move(it->second);
     lane.in_flight.erase(it);
     lane.bytes_in_flight -= over->scatter.bytes_left();
-    EndRequest(*over);
+    EndRequest(*over->lookup, over->layer);
     SendWaiting(lane);
   }
   CallBack();
   return absl::OkStatus();
 }
 
-void FanOut::EndRequest(const Request& request) {
-  LookupLayer& layer = request.layer;
+void FanOut::EndRequest(Lookup& lookup, LookupLayer& layer) {
   if (--layer.requests != 0) return;
   if (layer.plan != nullptr) spare_plans_.push_back(std::move(layer.plan));
-  if (!layer.done.load(std::memory_order_relaxed)) {
-    FinishLayer(*request.lookup, layer, absl::OkStatus());
-  }
+  if (!layer.done.load(std::memory_order_relaxed)) FinishLayer(lookup, layer, absl::OkStatus());
 }
 
 void FanOut::FinishLayer(Lookup& lookup, LookupLayer& layer, const absl::Status& status) {
@@ -412,7 +411,7 @@ void FanOut::OnDown(size_t link, const absl::Status& why) {
   lane.bytes_in_flight = 0;
   const auto end = [&](const Request& request) {
     FailLayer(*request.lookup, request.layer, why);
-    EndRequest(request);
+    EndRequest(*request.lookup, request.layer);
   };
   for (const auto& [id, request] : in_flight) end(*request);
   for (const auto& request : waiting) end(*request);

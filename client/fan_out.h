@@ -1,5 +1,5 @@
 // The work of the I/O thread: a lookup's row ids go out to the servers that hold them, and what
-// comes back goes to its place. Stages, in the order of FanOut::Start: hash, plan, cut into
+// comes back goes to its place. Stages, in the order of FanOut::Start: ids or hash, plan, cut into
 // requests, send under credit; then scatter, one answer at a time, and finish the layer.
 #ifndef ENGRAM_CLIENT_FAN_OUT_H_
 #define ENGRAM_CLIENT_FAN_OUT_H_
@@ -52,6 +52,8 @@ class FanOut final : public ServerLink::Listener {
 
   // Takes a lookup whose layers will all be finished by this object.
   void Start(std::shared_ptr<Lookup> lookup);
+  // Goes on with a layer that has waited for a prefetch.
+  void Resume(const std::shared_ptr<Lookup>& lookup, uint32_t layer);
   // Ends a lookup early.
   void Cancel(Lookup& lookup, const absl::Status& why);
   // Moves links that are due, ends lookups whose deadline has passed. To be called at NextTick, and
@@ -82,8 +84,7 @@ class FanOut final : public ServerLink::Listener {
   // Rows [begin, end) of a layer's plan (of its ids, where it needs none), asked of one server.
   // Counted in the layer's `requests` until it is over.
   struct Request {
-    Request(std::shared_ptr<Lookup> its_lookup, LookupLayer& its_layer, size_t from, size_t to,
-            size_t row_bytes);
+    Request(std::shared_ptr<Lookup> its_lookup, LookupLayer& its_layer, size_t from, size_t to);
 
     const std::shared_ptr<Lookup> lookup;
     LookupLayer& layer;
@@ -116,8 +117,7 @@ class FanOut final : public ServerLink::Listener {
   void OnDown(size_t link, const absl::Status& why) override;
 
   void StartLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer);
-  // Of a lookup by token ids: fills the layer's ids.
-  void Hash(const Lookup& lookup, LookupLayer& layer) const;
+  absl::Status SendLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer);
   absl::Status Plan(LookupLayer& layer);
   absl::Status SendGroup(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer,
                          const Segment& segment, size_t begin, size_t end);
@@ -129,8 +129,9 @@ class FanOut final : public ServerLink::Listener {
   std::span<uint8_t> AddMessage(Lane& lane, size_t bytes);
   void EndOverdue(absl::Time now);
   absl::Status CheckPiece(Request& request, const StreamResponse& header) const;
-  // The end of a request, answered or not; the last one of a layer finishes it, unless it is.
-  void EndRequest(const Request& request);
+  // The end of a request, answered or not, or of a layer's start; the last one of a layer finishes
+  // it, unless it is.
+  void EndRequest(Lookup& lookup, LookupLayer& layer);
   void FinishLayer(Lookup& lookup, LookupLayer& layer, const absl::Status& status);
   // FinishLayer with a failure; what is in flight of the layer is cancelled.
   void FailLayer(Lookup& lookup, LookupLayer& layer, const absl::Status& why);

@@ -30,27 +30,48 @@ IoThread::IoThread(const ClientOptions& options, std::unique_ptr<EventLoop> loop
       fan_out_(options, {loop_.get(), &resolver_, scratch_}),
       thread_([this, name = std::move(name)] { Run(name); }) {}
 
-IoThread::~IoThread() {
+void IoThread::Close() {
   {
     MutexLock lock(&mutex_);
     closing_ = true;
   }
   has_commands_.store(true);
   loop_->Wake();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
-void IoThread::Submit(std::shared_ptr<Lookup> lookup) { Post({std::move(lookup), false}); }
+bool IoThread::Submit(std::shared_ptr<Lookup> lookup) {
+  return Post({Command::Kind::kStart, std::move(lookup)});
+}
 
-void IoThread::Cancel(std::shared_ptr<Lookup> lookup) { Post({std::move(lookup), true}); }
+void IoThread::Cancel(std::shared_ptr<Lookup> lookup) {
+  Post({Command::Kind::kCancel, std::move(lookup)});
+}
 
-void IoThread::Post(Command command) {
+void IoThread::Resume(std::shared_ptr<Lookup> lookup, uint32_t layer) {
+  Post({Command::Kind::kResume, std::move(lookup), layer});
+}
+
+bool IoThread::Post(Command command) {
   {
     MutexLock lock(&mutex_);
+    if (closing_) return false;
     commands_.push_back(std::move(command));
   }
   has_commands_.store(true);
   if (asleep_.load()) loop_->Wake();
+  return true;
+}
+
+void IoThread::RunCommand(Command& command) {
+  switch (command.kind) {
+    case Command::Kind::kStart:
+      return fan_out_.Start(std::move(command.lookup));
+    case Command::Kind::kResume:
+      return fan_out_.Resume(command.lookup, command.layer);
+    case Command::Kind::kCancel:
+      return fan_out_.Cancel(*command.lookup, absl::CancelledError("the lookup was cancelled"));
+  }
 }
 
 bool IoThread::RunCommands() {
@@ -60,13 +81,7 @@ bool IoThread::RunCommands() {
     MutexLock lock(&mutex_);
     running_.swap(commands_);
   }
-  for (Command& command : running_) {
-    if (command.cancel) {
-      fan_out_.Cancel(*command.lookup, absl::CancelledError("the ticket was dropped"));
-    } else {
-      fan_out_.Start(std::move(command.lookup));
-    }
-  }
+  for (Command& command : running_) RunCommand(command);
   running_.clear();
   return true;
 }

@@ -26,24 +26,32 @@ class IoThread final : public LookupOwner {
   // The system's code where it has no more descriptors.
   static absl::StatusOr<std::unique_ptr<IoThread>> Start(const ClientOptions& options,
                                                          std::string name);
-  // Fails outstanding lookups with CANCELLED; returns when nothing touches their buffers.
-  ~IoThread() override;
+  ~IoThread() override { Close(); }
 
-  // Never blocks: takes a lock that is held for moments alone.
-  void Submit(std::shared_ptr<Lookup> lookup);
+  // Fails outstanding lookups with CANCELLED; returns when the thread has ended and nothing touches
+  // their buffers. What is asked afterwards is not done.
+  void Close();
+
+  // Never blocks: takes a lock that is held for moments alone. False: closed.
+  bool Submit(std::shared_ptr<Lookup> lookup);
   void Cancel(std::shared_ptr<Lookup> lookup) override;
+  void Resume(std::shared_ptr<Lookup> lookup, uint32_t layer) override;
 
   FanOut& fan_out() { return fan_out_; }
   const FanOut& fan_out() const { return fan_out_; }
 
  private:
   struct Command {
+    enum class Kind { kStart, kResume, kCancel };
+
+    Kind kind;
     std::shared_ptr<Lookup> lookup;
-    bool cancel = false;
+    uint32_t layer = 0;  // to resume
   };
 
   IoThread(const ClientOptions& options, std::unique_ptr<EventLoop> loop, std::string name);
-  void Post(Command command);
+  bool Post(Command command);
+  void RunCommand(Command& command);
   void Run(const std::string& name);
   bool RunCommands();
   // Polls for the time that the options say, then sleeps until there is something to do.
