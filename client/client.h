@@ -8,6 +8,9 @@
 //   ... compute layer 0 ...
 //   RETURN_IF_ERROR(ticket.Wait(1));                  // rows_1 is in place
 //
+// A model that runs step after step takes slots (client/slot.h): buffers that stay where they are,
+// words that a GPU waits for, rows fetched ahead (client/prefetch.h).
+//
 // Threads: a client starts ClientOptions::io_threads threads ("engram-io-0", ...), and one each
 // that looks up names ("engram-dns") where servers are given by name. They run until the client is
 // destroyed. It changes nothing process-wide: no signal handlers, no malloc settings. A child made
@@ -54,30 +57,37 @@ struct LayerBuffer {
 // Decode requests go before prefill requests on a server.
 enum class LookupPriority { kDecode, kPrefill };
 
-// What becomes of a lookup whose rows cannot be had of any server, or not in time.
+// What becomes of rows that no server gives in time.
 enum class MissingRows {
-  kFail,   // the layer fails
-  kZeros,  // tokens whose rows are missing get zeros, in all columns of the layer
+  kFail,  // the layer fails
+  // The token degrades as a whole: all its columns of that layer become zeros, which pass through
+  // the model's fusion without effect. Never some columns alone; counted.
+  kZeros,
 };
+
+// The values of a layer's word (see client/slot.h). Never a growing number: a CUDA graph bakes the
+// value it waits for.
+inline constexpr uint64_t kWordPending = 0;
+inline constexpr uint64_t kWordReady = 1;
+inline constexpr uint64_t kWordError = 2;
 
 struct LookupOptions {
   // Counted from the submit; then every layer that is not in place fails with DeadlineExceeded.
   absl::Duration timeout = absl::Seconds(10);
   LookupPriority priority = LookupPriority::kDecode;
-  MissingRows missing = MissingRows::kFail;
-  // With kZeros, and only then: [tokens], set to 1 where any layer's rows of the token are zeros
-  // for want of rows, to 0 elsewhere, when the last layer is done. In a lookup by row ids every
-  // layer's rows are those of so many tokens, one token behind the other. Borrowed like the
-  // buffers. Wrong ids, a table that is another and a cancelled lookup still fail.
-  std::span<uint8_t> degraded = {};
   // Called once on the I/O thread when every layer is in place or has failed, with the first
   // failure in the order of layers; Wait then returns at once. It may come before the submit has
   // returned, and has returned when the ticket is gone. It may submit other lookups and drop this
   // one's ticket; it must not block, nor drop a ticket whose lookup is not done. Null: nobody is
   // called.
   std::function<void(const absl::Status&)> on_done = nullptr;
+  MissingRows missing = MissingRows::kFail;
+  // [tokens], or empty: zeroed by the submit; 1 where a token has degraded in any layer, from when
+  // that layer is done. Borrowed like the buffers.
+  std::span<uint8_t> degraded = {};
 };
 
+class ClientCore;
 class Lookup;
 
 // One submitted lookup. Movable; to be used by one thread at a time. The ids and buffers of the
@@ -93,7 +103,7 @@ class Ticket {
 
   // Returns when the layer's rows are in place (OK), or will never be:
   //   InvalidArgument / OutOfRange  a row id is not one of the layer's (position and id named)
-  //   Unavailable         every server that holds a row was lost; names server or range
+  //   Unavailable         no server that holds a row is up; names servers and range
   //   FailedPrecondition  a server no longer holds the client's table generation
   //   DeadlineExceeded    the lookup's timeout; or `deadline`, which leaves the lookup running
   //   DataLoss / Internal what a server sent cannot be trusted
@@ -167,8 +177,9 @@ class Client {
 
   // Starts one lookup of some layers, the nearest first. Returns in microseconds: ids are borrowed
   // and looked at on the I/O thread, so what is wrong with them is said by Wait.
-  // InvalidArgument: no layers, a layer twice, a buffer of the wrong size. NotFound: a layer
-  // without a table.
+  // InvalidArgument: no layers, a layer twice, a buffer of the wrong size, `degraded` flags that
+  // are not one for each token (columns() rows). NotFound: a layer without a table. Cancelled: the
+  // client is closing.
   absl::StatusOr<Ticket> SubmitRows(const std::vector<RowsLookup>& layers,
                                     const LookupOptions& options);
 
@@ -182,10 +193,15 @@ class Client {
                                       const std::vector<LayerBuffer>& layers,
                                       const LookupOptions& options);
 
+  // Bytes that all prefetches (client/prefetch.h) hold now.
+  uint64_t prefetch_bytes() const;
+
  private:
-  class Impl;
-  explicit Client(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  friend class Prefetch;
+  friend class Slot;
+  explicit Client(std::shared_ptr<ClientCore> core);
+  // Tickets, slots and prefetches hold it too: they may outlive the client.
+  const std::shared_ptr<ClientCore> core_;
 };
 
 }  // namespace engram

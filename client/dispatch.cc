@@ -85,14 +85,10 @@ void Dispatch::Ask(const std::shared_ptr<Part>& part, size_t server, Attempt::Ki
   SendWaiting(lane);
 }
 
-RowScatter Dispatch::ScatterOf(const Part& part) const {
-  const size_t row_bytes = servers_.table()->layout.row_bytes();
+RowScatter Dispatch::ScatterOf(const Part& part) {
   const LookupLayer& layer = part.layer;
-  if (layer.plan == nullptr) {
-    return RowScatter(nullptr, part.rows(), row_bytes, layer.out.data() + part.begin * row_bytes);
-  }
-  return RowScatter(layer.plan->positions.data() + part.begin, part.rows(), row_bytes,
-                    layer.out.data());
+  return RowScatter(layer.plan == nullptr ? nullptr : layer.plan->positions.data() + part.begin,
+                    part.begin, part.rows(), layer.target);
 }
 
 // As far as the credit goes; one request is always let through.

@@ -101,7 +101,7 @@ class Dispatch final : public ServerSet::Listener {
   void Strike(size_t server);
   // A server was put aside: others are asked for what it has not answered.
   void Rescue(size_t server);
-  RowScatter ScatterOf(const Part& part) const;
+  static RowScatter ScatterOf(const Part& part);
 
   const ClientOptions& options_;
   Listener* const listener_;

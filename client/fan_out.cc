@@ -1,11 +1,12 @@
 #include "client/fan_out.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/step_rows.h"
+#include "proto/base/status_macros.h"
 
 namespace engram {
 namespace {
@@ -44,6 +45,8 @@ void FanOut::Start(std::shared_ptr<Lookup> lookup) {
   for (LookupLayer& layer : lookup->layers()) {
     if (shutdown_) {
       FailLayer(*lookup, layer, absl::CancelledError("the client is closing"));
+    } else if (lookup->dropped.load(std::memory_order_relaxed)) {
+      FailLayer(*lookup, layer, absl::CancelledError("the lookup was cancelled"));
     } else {
       StartLayer(lookup, layer);
     }
@@ -51,43 +54,46 @@ void FanOut::Start(std::shared_ptr<Lookup> lookup) {
   CallBack();
 }
 
+void FanOut::Resume(const std::shared_ptr<Lookup>& lookup, uint32_t layer) {
+  LookupLayer& resumed = *lookup->FindLayer(layer);
+  if (resumed.done.load(std::memory_order_relaxed)) return;
+  StartLayer(lookup, resumed);
+  CallBack();
+}
+
 void FanOut::StartLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer) {
-  Hash(*lookup, layer);
-  absl::Status status = Plan(layer);
-  if (!status.ok()) return FailLayer(*lookup, layer, status);
+  if (WaitForAhead(lookup, layer)) return;  // Resume comes back here.
+  layer.requests = 1;                       // Its start: nothing else finishes the layer meanwhile.
+  const absl::Status status = SendLayer(lookup, layer);
+  if (!status.ok()) {
+    FailLayer(*lookup, layer, status);
+  } else if (!layer.copies.empty()) {
+    Flush();  // What must travel does so while the rest is copied.
+    if (!layer.done.load(std::memory_order_relaxed)) CopyAhead(*lookup, layer);
+  }
+  --layer.requests;
+  EndPart(*lookup, layer);
+}
+
+absl::Status FanOut::SendLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer) {
+  RETURN_IF_ERROR(FillIds(*lookup, servers().table()->geometry.layers()[layer.index],
+                          hasher_.has_value() ? &*hasher_ : nullptr, layer));
+  RETURN_IF_ERROR(Plan(layer));
+  if (layer.plan != nullptr) ZeroMissing(*lookup, layer);
   const std::vector<Segment>& segments = servers().map().layer(layer.index).all();
-  ++layer.requests;  // not over before all of it is sent
-  for (size_t group = 0; group < segments.size() && status.ok(); ++group) {
+  for (size_t group = 0; group < segments.size(); ++group) {
     const size_t begin = layer.plan == nullptr ? 0 : layer.plan->group_begin[group];
     const size_t end =
         layer.plan == nullptr ? layer.ids.size() : layer.plan->group_begin[group + 1];
-    status = dispatch_.Send(lookup, layer, segments[group], begin, end);
-    if (status.ok() || lookup->on_missing == MissingRows::kFail || !IsMissing(status)) continue;
+    const absl::Status status = dispatch_.Send(lookup, layer, segments[group], begin, end);
+    if (status.ok()) continue;
+    if (lookup->missing == MissingRows::kFail || !IsMissing(status)) return status;
     NoteMissing(*lookup, layer, begin, end);
-    status = absl::OkStatus();
   }
-  if (!status.ok()) FailLayer(*lookup, layer, status);
-  if (--layer.requests == 0 && !layer.done.load(std::memory_order_relaxed)) {
-    FinishLayer(*lookup, layer, absl::OkStatus());
-  }
+  return absl::OkStatus();
 }
 
-void FanOut::Hash(const Lookup& lookup, LookupLayer& layer) const {
-  if (lookup.compressed.empty()) return;  // A lookup by row ids.
-  const size_t columns = hasher_->columns();
-  layer.hashed_ids.resize(lookup.compressed.size() * columns);
-  hasher_->HashChunk(layer.index, lookup.compressed, lookup.dead, lookup.before, layer.hashed_ids);
-  // The consumer masks dead positions: their rows (all pad) need not travel.
-  for (size_t position = 0; position < lookup.dead.size(); ++position) {
-    if (lookup.dead[position] != 0) {
-      std::fill_n(layer.hashed_ids.data() + position * columns, columns, kNoRow);
-    }
-  }
-  layer.ids = layer.hashed_ids;
-}
-
-// Says which rows go where, unless all go to one segment as they stand, and fills the places that
-// ask for no row.
+// Says which rows go where, unless all go to one segment as they stand.
 absl::Status FanOut::Plan(LookupLayer& layer) {
   const TableInfo& table = *servers().table();
   const uint64_t layer_rows = table.geometry.layers()[layer.index].rows;
@@ -100,28 +106,23 @@ absl::Status FanOut::Plan(LookupLayer& layer) {
   if (!status.ok()) {
     return absl::Status(status.code(), absl::StrCat("layer ", layer.layer, ": ", status.message()));
   }
-  const size_t row_bytes = table.layout.row_bytes();
-  for (const uint32_t position : layer.plan->none) {
-    std::memset(layer.out.data() + position * row_bytes, 0, row_bytes);
-  }
   return absl::OkStatus();
 }
 
 // ---------------------------------------------------------------- what comes of its parts
 
 void FanOut::OnPartFailed(const Part& part, const absl::Status& why) {
-  if (part.lookup->on_missing == MissingRows::kZeros && IsMissing(why)) {
+  if (part.lookup->missing == MissingRows::kZeros && IsMissing(why)) {
     return NoteMissing(*part.lookup, part.layer, part.begin, part.end);
   }
   FailLayer(*part.lookup, part.layer, why);
 }
 
-void FanOut::OnPartOver(const Part& part) {
-  LookupLayer& layer = part.layer;
+void FanOut::OnPartOver(const Part& part) { EndPart(*part.lookup, part.layer); }
+
+void FanOut::EndPart(Lookup& lookup, LookupLayer& layer) {
   if (layer.requests != 0) return;
-  if (!layer.done.load(std::memory_order_relaxed)) {
-    FinishLayer(*part.lookup, layer, absl::OkStatus());
-  }
+  if (!layer.done.load(std::memory_order_relaxed)) FinishLayer(lookup, layer, absl::OkStatus());
   if (layer.plan != nullptr) spare_plans_.push_back(std::move(layer.plan));
 }
 
@@ -129,19 +130,20 @@ void FanOut::OnAnswered() { CallBack(); }
 
 void FanOut::NoteMissing(const Lookup& lookup, LookupLayer& layer, size_t begin, size_t end) {
   layer.missing.resize(lookup.degraded.size());
-  const size_t columns = layer.ids.size() / lookup.degraded.size();
   for (size_t i = begin; i < end; ++i) {
     const size_t position = layer.plan == nullptr ? i : layer.plan->positions[i];
-    layer.missing[position / columns] = true;
+    layer.missing[position / lookup.columns.count()] = true;
   }
 }
 
 void FanOut::Degrade(Lookup& lookup, LookupLayer& layer) {
-  const size_t token_bytes = layer.out.size() / lookup.degraded.size();
+  const uint32_t columns = lookup.columns.count();
   uint64_t tokens = 0;
-  for (size_t token = 0; token < layer.missing.size(); ++token) {
+  for (uint32_t token = 0; token < layer.missing.size(); ++token) {
     if (!layer.missing[token]) continue;
-    std::memset(layer.out.data() + token * token_bytes, 0, token_bytes);
+    for (uint32_t column = 0; column < columns; ++column) {
+      layer.target.ZeroRow(token * columns + column);
+    }
     lookup.degraded[token] = 1;
     ++tokens;
   }
@@ -202,7 +204,7 @@ void FanOut::EndOverdue(absl::Time now) {
 
 void FanOut::EndOverdueLayer(Lookup& lookup, LookupLayer& layer) {
   if (layer.done.load(std::memory_order_relaxed)) return;
-  if (lookup.on_missing == MissingRows::kZeros) {
+  if (lookup.missing == MissingRows::kZeros) {
     dispatch_.ForEachPart(
         layer, [&](const Part& part) { NoteMissing(lookup, layer, part.begin, part.end); });
     FinishLayer(lookup, layer, absl::OkStatus());

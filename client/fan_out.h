@@ -1,6 +1,6 @@
 // The work of the I/O thread: a lookup's row ids go out to the servers that hold them, and what
-// comes back goes to its place. Stages, in the order of FanOut::Start: hash, plan, dispatch; then,
-// when all parts are over, finish the layer.
+// comes back goes to its place. Stages, in the order of FanOut::Start: ids or hash, plan, dispatch;
+// then, when all parts are over, finish the layer.
 #ifndef ENGRAM_CLIENT_FAN_OUT_H_
 #define ENGRAM_CLIENT_FAN_OUT_H_
 
@@ -25,6 +25,8 @@ class FanOut final : public Dispatch::Listener {
 
   // Takes a lookup whose layers will all be finished by this object.
   void Start(std::shared_ptr<Lookup> lookup);
+  // Goes on with a layer that has waited for a prefetch.
+  void Resume(const std::shared_ptr<Lookup>& lookup, uint32_t layer);
   // Ends a lookup early.
   void Cancel(Lookup& lookup, const absl::Status& why);
   // Moves links that are due, asks others for what takes long, ends lookups whose deadline has
@@ -50,11 +52,12 @@ class FanOut final : public Dispatch::Listener {
   void OnAnswered() override;
 
   void StartLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer);
-  // Of a lookup by token ids: fills the layer's ids.
-  void Hash(const Lookup& lookup, LookupLayer& layer) const;
+  absl::Status SendLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer);
   absl::Status Plan(LookupLayer& layer);
   // Notes that rows [begin, end) of the layer's plan will not come.
   void NoteMissing(const Lookup& lookup, LookupLayer& layer, size_t begin, size_t end);
+  // The end of a part, or of a layer's start: the last one finishes the layer, unless it is.
+  void EndPart(Lookup& lookup, LookupLayer& layer);
   // Puts zeros where tokens miss rows.
   void Degrade(Lookup& lookup, LookupLayer& layer);
   void EndOverdue(absl::Time now);

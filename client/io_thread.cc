@@ -32,31 +32,54 @@ IoThread::IoThread(const ClientOptions& options, std::unique_ptr<EventLoop> loop
       fan_out_(options, {loop_.get(), scratch_}, &resolver_),
       thread_([this, index] { Run(index); }) {}
 
-IoThread::~IoThread() {
+void IoThread::Close() {
   {
     MutexLock lock(&mutex_);
     closing_ = true;
   }
   has_commands_.store(true);
   loop_->Wake();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
-void IoThread::Submit(std::shared_ptr<Lookup> lookup) { Post({std::move(lookup), false}); }
+bool IoThread::Submit(std::shared_ptr<Lookup> lookup) {
+  return Post({Command::Kind::kStart, std::move(lookup)});
+}
 
-void IoThread::Cancel(std::shared_ptr<Lookup> lookup) { Post({std::move(lookup), true}); }
+void IoThread::Cancel(std::shared_ptr<Lookup> lookup) {
+  Post({Command::Kind::kCancel, std::move(lookup)});
+}
+
+void IoThread::Resume(std::shared_ptr<Lookup> lookup, uint32_t layer) {
+  Post({Command::Kind::kResume, std::move(lookup), layer});
+}
 
 void IoThread::SetServers(std::vector<std::string> servers) {
-  Post({nullptr, false, std::move(servers)});
+  Post({Command::Kind::kSetServers, nullptr, 0, std::move(servers)});
 }
 
-void IoThread::Post(Command command) {
+bool IoThread::Post(Command command) {
   {
     MutexLock lock(&mutex_);
+    if (closing_) return false;
     commands_.push_back(std::move(command));
   }
   has_commands_.store(true);
   if (asleep_.load()) loop_->Wake();
+  return true;
+}
+
+void IoThread::RunCommand(Command& command) {
+  switch (command.kind) {
+    case Command::Kind::kStart:
+      return fan_out_.Start(std::move(command.lookup));
+    case Command::Kind::kResume:
+      return fan_out_.Resume(command.lookup, command.layer);
+    case Command::Kind::kCancel:
+      return fan_out_.Cancel(*command.lookup, absl::CancelledError("the lookup was cancelled"));
+    case Command::Kind::kSetServers:
+      return fan_out_.servers().SetServers(command.servers);
+  }
 }
 
 bool IoThread::RunCommands() {
@@ -69,16 +92,6 @@ bool IoThread::RunCommands() {
   for (Command& command : running_) RunCommand(command);
   running_.clear();
   return true;
-}
-
-void IoThread::RunCommand(Command& command) {
-  if (command.lookup == nullptr) {
-    fan_out_.servers().SetServers(command.servers);
-  } else if (command.cancel) {
-    fan_out_.Cancel(*command.lookup, absl::CancelledError("the ticket was dropped"));
-  } else {
-    fan_out_.Start(std::move(command.lookup));
-  }
 }
 
 void IoThread::Wait() {

@@ -27,12 +27,16 @@ class IoThread final : public LookupOwner {
   // `index`: among the client's. Borrows `options`.
   static absl::StatusOr<std::unique_ptr<IoThread>> Start(const ClientOptions& options,
                                                          size_t index);
-  // Fails outstanding lookups with CANCELLED; returns when nothing touches their buffers.
-  ~IoThread() override;
+  ~IoThread() override { Close(); }
 
-  // Never blocks: takes a lock that is held for moments alone.
-  void Submit(std::shared_ptr<Lookup> lookup);
+  // Fails outstanding lookups with CANCELLED; returns when the thread has ended and nothing touches
+  // their buffers. What is asked afterwards is not done.
+  void Close();
+
+  // Never blocks: takes a lock that is held for moments alone. False: closed.
+  bool Submit(std::shared_ptr<Lookup> lookup);
   void Cancel(std::shared_ptr<Lookup> lookup) override;
+  void Resume(std::shared_ptr<Lookup> lookup, uint32_t layer) override;
   void SetServers(std::vector<std::string> servers);
 
   FanOut& fan_out() { return fan_out_; }
@@ -40,15 +44,18 @@ class IoThread final : public LookupOwner {
 
  private:
   struct Command {
+    enum class Kind { kStart, kResume, kCancel, kSetServers };
+
+    Kind kind;
     std::shared_ptr<Lookup> lookup;
-    bool cancel = false;
-    std::vector<std::string> servers = {};  // where there is no lookup
+    uint32_t layer = 0;                     // to resume
+    std::vector<std::string> servers = {};  // to set
   };
 
   IoThread(const ClientOptions& options, std::unique_ptr<EventLoop> loop, size_t index);
-  void Post(Command command);
-  void Run(size_t index);
+  bool Post(Command command);
   void RunCommand(Command& command);
+  void Run(size_t index);
   bool RunCommands();
   // Polls for the time that the options say, then sleeps until there is something to do.
   void Wait();

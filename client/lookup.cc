@@ -13,14 +13,52 @@ thread_local bool in_callback = false;
 
 }  // namespace
 
+std::unique_ptr<PrefetchMemory> PrefetchMemory::Take(std::shared_ptr<std::atomic<uint64_t>> used,
+                                                     uint64_t bytes, uint64_t budget) {
+  uint64_t before = used->load();
+  do {
+    if (bytes > budget || before > budget - bytes) return nullptr;
+  } while (!used->compare_exchange_weak(before, before + bytes));
+  return std::unique_ptr<PrefetchMemory>(new PrefetchMemory(std::move(used), bytes));
+}
+
+PrefetchMemory::PrefetchMemory(std::shared_ptr<std::atomic<uint64_t>> used, uint64_t bytes)
+    : used_(std::move(used)), bytes_(bytes), rows_(new uint8_t[bytes]) {}
+
 bool Lookup::Finish(LookupLayer& layer, absl::Status status) {
+  const bool ok = status.ok();
+  if (layer.word != nullptr && !ok) layer.target.ZeroPlaces(0, layer.rows);
+  std::vector<std::shared_ptr<Lookup>> waiters;
   {
     MutexLock lock(&mutex_);
     layer.status = std::move(status);
+    if (layer.word != nullptr) {
+      std::atomic_ref<uint64_t>(*layer.word)
+          .store(ok ? kWordReady : kWordError, std::memory_order_release);
+    }
     layer.done.store(true, std::memory_order_release);
+    waiters.swap(layer.waiters);
     changed_.NotifyAll();
   }
+  for (std::shared_ptr<Lookup>& step : waiters) {
+    const std::shared_ptr<LookupOwner> its_owner = step->owner;
+    its_owner->Resume(std::move(step), layer.layer);
+  }
   return --layers_left_ == 0;
+}
+
+LookupLayer* Lookup::FindLayer(uint32_t layer) {
+  for (LookupLayer& candidate : layers_) {
+    if (candidate.layer == layer) return &candidate;
+  }
+  return nullptr;
+}
+
+bool Lookup::AddWaiter(LookupLayer& layer, std::shared_ptr<Lookup> step) {
+  MutexLock lock(&mutex_);
+  if (layer.done.load(std::memory_order_relaxed)) return false;
+  layer.waiters.push_back(std::move(step));
+  return true;
 }
 
 void Lookup::CallBack() {
@@ -31,6 +69,7 @@ void Lookup::CallBack() {
     on_done(first);
     in_callback = false;
   }
+  for (LookupChunk& chunk : chunks) chunk.ahead.reset();  // Its memory, where nobody else has it.
   MutexLock lock(&mutex_);
   over_.store(true, std::memory_order_release);
   changed_.NotifyAll();
@@ -59,9 +98,8 @@ absl::Status Lookup::WaitFor(LookupLayer& layer, absl::Time deadline) {
 }
 
 absl::Status Lookup::Wait(uint32_t layer, absl::Time deadline) {
-  for (LookupLayer& candidate : layers_) {
-    if (candidate.layer == layer) return WaitFor(candidate, deadline);
-  }
+  LookupLayer* const found = FindLayer(layer);
+  if (found != nullptr) return WaitFor(*found, deadline);
   return absl::NotFoundError(absl::StrCat("this lookup has no layer ", layer));
 }
 
@@ -69,6 +107,12 @@ absl::Status Lookup::WaitAll(absl::Time deadline) {
   absl::Status first;
   for (LookupLayer& layer : layers_) first.Update(WaitFor(layer, deadline));
   return first;
+}
+
+void Lookup::Drop() {
+  if (AllDone()) return;
+  dropped.store(true, std::memory_order_relaxed);
+  owner->Cancel(shared_from_this());
 }
 
 void Lookup::WaitUntilOver() {
@@ -82,6 +126,11 @@ bool Lookup::AllDone() const {
   return std::all_of(layers_.begin(), layers_.end(), [](const LookupLayer& layer) {
     return layer.done.load(std::memory_order_acquire);
   });
+}
+
+bool Lookup::AllWritten() {
+  MutexLock lock(&mutex_);  // A word and its `done` are written under it.
+  return AllDone();
 }
 
 bool Lookup::Done(uint32_t layer) const {

@@ -44,6 +44,8 @@ struct ClientOptions {
   // Threads that hash, send and scatter, each with connections of its own to every server. One
   // keeps up with several GB/s; lookups go to them in turn.
   uint32_t io_threads = 1;
+  // Memory that all prefetches together may hold.
+  uint64_t max_prefetch_bytes = uint64_t{1} << 30;
   // How long an I/O thread and Wait poll before they sleep. A sleeping core takes 50 us and more
   // to wake; a polling one is busy.
   absl::Duration spin = absl::ZeroDuration();

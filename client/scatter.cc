@@ -1,30 +1,36 @@
 #include "client/scatter.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 namespace engram {
 namespace {
 
+// Rows whose places are computed at once, then copied: their bytes stay in the core's first cache
+// where values and scales go apart.
+constexpr size_t kPlacesAtOnce = 64;
+
 struct ScatterJob {
   const uint8_t* rows;
   size_t row_bytes;
-  const uint32_t* positions;
+  size_t bytes;
+  const uint32_t* places;
   size_t count;
   uint8_t* out;
 };
 
-// kRowBytes 0: the size is known at run time alone.
-template <size_t kRowBytes, size_t kBlock>
+// kBytes 0: the size is known at run time alone.
+template <size_t kBytes, size_t kBlock>
 [[gnu::always_inline]] inline void ScatterLoop(const ScatterJob& job) {
-  const size_t row_bytes = kRowBytes != 0 ? kRowBytes : job.row_bytes;
+  const size_t bytes = kBytes != 0 ? kBytes : job.bytes;
   const uint8_t* row = job.rows;
-  for (size_t i = 0; i < job.count; ++i, row += row_bytes) {
-    uint8_t* const to = job.out + size_t{job.positions[i]} * row_bytes;
-    if constexpr (kRowBytes != 0) {
-      CopyRow<kRowBytes, kBlock>(to, row);
+  for (size_t i = 0; i < job.count; ++i, row += job.row_bytes) {
+    uint8_t* const to = job.out + size_t{job.places[i]} * bytes;
+    if constexpr (kBytes != 0) {
+      CopyRow<kBytes, kBlock>(to, row);
     } else {
-      std::memcpy(to, row, row_bytes);
+      std::memcpy(to, row, bytes);
     }
   }
 }
@@ -32,8 +38,8 @@ template <size_t kRowBytes, size_t kBlock>
 template <size_t kBlock>
 [[gnu::always_inline]] inline void Scatter(const ScatterJob& job) {
   WithRowBytes(
-      job.row_bytes, [&]<size_t kRowBytes>()
-                         __attribute__((always_inline)) { ScatterLoop<kRowBytes, kBlock>(job); });
+      job.bytes, [&]<size_t kBytes>()
+                     __attribute__((always_inline)) { ScatterLoop<kBytes, kBlock>(job); });
 }
 
 void ScatterPortable(const ScatterJob& job) { Scatter<kBlockPortable>(job); }
@@ -42,9 +48,9 @@ ENGRAM_TARGET_AVX512 void ScatterAvx512(const ScatterJob& job) { Scatter<kBlockA
 
 }  // namespace
 
-void ScatterRows(const uint8_t* rows, size_t row_bytes, const uint32_t* positions, size_t count,
-                 uint8_t* out, Isa isa) {
-  const ScatterJob job{rows, row_bytes, positions, count, out};
+void ScatterRows(const uint8_t* rows, size_t row_bytes, size_t bytes, const uint32_t* places,
+                 size_t count, uint8_t* out, Isa isa) {
+  const ScatterJob job{rows, row_bytes, bytes, places, count, out};
   switch (isa) {
     case Isa::kPortable:
       return ScatterPortable(job);
@@ -57,36 +63,49 @@ void ScatterRows(const uint8_t* rows, size_t row_bytes, const uint32_t* position
 
 bool RowScatter::Append(const uint8_t* data, size_t size) {
   if (size > bytes_left()) return false;
-  size_t row = bytes_done_ / row_bytes_;
-  const size_t within = bytes_done_ % row_bytes_;
+  const size_t row_bytes = target_.row_bytes;
+  size_t row = bytes_done_ / row_bytes;
+  const size_t within = bytes_done_ % row_bytes;
   bytes_done_ += size;
-  if (positions_ == nullptr) {
-    if (size > 0) std::memcpy(out_ + row * row_bytes_ + within, data, size);
+  if (positions_ == nullptr && target_.in_order() && target_.whole_rows()) {
+    if (size > 0) std::memcpy(target_.values + (first_ + row) * row_bytes + within, data, size);
     return true;
   }
-  const auto copy_part = [&](size_t from, size_t part) {
-    std::memcpy(out_ + size_t{positions_[row]} * row_bytes_ + from, data, part);
+  if (within != 0) {  // The rest of a row that was cut.
+    const size_t part = std::min(size, row_bytes - within);
+    target_.CopyPart(PositionOf(row), within, data, part);
     data += part;
     size -= part;
-  };
-  if (within != 0) {  // The rest of a row that was cut.
-    const size_t part = std::min(size, row_bytes_ - within);
-    copy_part(within, part);
-    if (within + part < row_bytes_) return true;
+    if (within + part < row_bytes) return true;
     ++row;
   }
-  const size_t whole = size / row_bytes_;
-  ScatterRows(data, row_bytes_, positions_ + row, whole, out_);
-  data += whole * row_bytes_;
-  size -= whole * row_bytes_;
-  row += whole;
-  if (size > 0) copy_part(0, size);
+  const size_t whole = size / row_bytes;
+  CopyWhole(data, row, whole);
+  data += whole * row_bytes;
+  size -= whole * row_bytes;
+  if (size > 0) target_.CopyPart(PositionOf(row + whole), 0, data, size);
   return true;
 }
 
-void RowScatter::ReadBack(size_t row, uint8_t* out) const {
-  const size_t place = positions_ == nullptr ? row : positions_[row];
-  std::memcpy(out, out_ + place * row_bytes_, row_bytes_);
+void RowScatter::CopyWhole(const uint8_t* data, size_t row, size_t count) const {
+  const size_t row_bytes = target_.row_bytes;
+  const size_t value_bytes = target_.value_bytes;
+  if (positions_ != nullptr && target_.in_order() && target_.whole_rows()) {
+    return ScatterRows(data, row_bytes, row_bytes, positions_ + row, count, target_.values);
+  }
+  std::array<uint32_t, kPlacesAtOnce> places;
+  while (count > 0) {
+    const size_t now = std::min(count, kPlacesAtOnce);
+    for (size_t i = 0; i < now; ++i) places[i] = target_.PlaceOf(PositionOf(row + i));
+    ScatterRows(data, row_bytes, value_bytes, places.data(), now, target_.values);
+    if (!target_.whole_rows()) {
+      ScatterRows(data + value_bytes, row_bytes, row_bytes - value_bytes, places.data(), now,
+                  target_.scales);
+    }
+    data += now * row_bytes;
+    row += now;
+    count -= now;
+  }
 }
 
 }  // namespace engram

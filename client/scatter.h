@@ -5,23 +5,24 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "client/row_target.h"
 #include "proto/base/isa.h"
 
 namespace engram {
 
-// Copies row i of `rows` [count, row_bytes] to out + positions[i] * row_bytes. Pure. `isa` must be
-// one of SupportedIsas().
-void ScatterRows(const uint8_t* rows, size_t row_bytes, const uint32_t* positions, size_t count,
-                 uint8_t* out, Isa isa = BestIsa());
+// Copies the first `bytes` bytes of row i of `rows` [count, row_bytes] to out + places[i] * bytes.
+// Pure. `isa` must be one of SupportedIsas().
+void ScatterRows(const uint8_t* rows, size_t row_bytes, size_t bytes, const uint32_t* places,
+                 size_t count, uint8_t* out, Isa isa = BestIsa());
 
 // Takes the bytes of a request's rows in order, in chunks cut anywhere, and copies each row once.
 // Not thread-safe.
 class RowScatter {
  public:
-  // Row i of `rows` goes to out + positions[i] * row_bytes; without positions (null) one behind the
-  // other. Borrows both.
-  RowScatter(const uint32_t* positions, size_t rows, size_t row_bytes, uint8_t* out)
-      : positions_(positions), rows_(rows), row_bytes_(row_bytes), out_(out) {}
+  // Row i of `rows` goes to position positions[i] of the target; without positions (null) to
+  // position first + i. Borrows both.
+  RowScatter(const uint32_t* positions, size_t first, size_t rows, const RowTarget& target)
+      : positions_(positions), first_(first), rows_(rows), target_(target) {}
 
   // False, and nothing is copied, if that were more bytes than the rows have.
   bool Append(const uint8_t* data, size_t size);
@@ -33,15 +34,20 @@ class RowScatter {
   }
 
   // A row that has been taken, from its place; `out` [row_bytes].
-  void ReadBack(size_t row, uint8_t* out) const;
+  void ReadBack(size_t row, uint8_t* out) const { target_.ReadRow(PositionOf(row), out); }
 
-  uint64_t bytes_left() const { return rows_ * row_bytes_ - bytes_done_; }
+  uint64_t bytes_left() const { return rows_ * target_.row_bytes - bytes_done_; }
 
  private:
+  uint32_t PositionOf(size_t row) const {
+    return positions_ != nullptr ? positions_[row] : static_cast<uint32_t>(first_ + row);
+  }
+  void CopyWhole(const uint8_t* data, size_t row, size_t count) const;
+
   const uint32_t* const positions_;
+  const size_t first_;
   const size_t rows_;
-  const size_t row_bytes_;
-  uint8_t* const out_;
+  const RowTarget& target_;
   uint64_t bytes_done_ = 0;
 };
 

@@ -226,7 +226,8 @@ void Scatter(benchmark::State& state, Isa isa) {
   }
   size_t at = 0;
   for (auto _ : state) {
-    ScatterRows(answer.data(), kRowBytes, positions.data() + at, kBatch, slot.data(), isa);
+    ScatterRows(answer.data(), kRowBytes, kRowBytes, positions.data() + at, kBatch, slot.data(),
+                isa);
     at = (at + kBatch) % kIds;
     benchmark::ClobberMemory();
   }

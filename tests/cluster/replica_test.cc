@@ -195,19 +195,19 @@ TEST(ReplicaTest, WhatIsLateDegradesToo) {
 TEST(ReplicaTest, DegradingDoesNotHideWrongCalls) {
   TestCluster cluster(1);
   ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
-  std::vector<uint8_t> out(2 * kSynthRowBytes), degraded(2);
+  std::vector<int64_t> ids(2 * 24, 1);
+  std::vector<uint8_t> out(ids.size() * kSynthRowBytes), degraded(2), three(3);
   LookupOptions options;
   options.missing = MissingRows::kZeros;
-  EXPECT_THAT(client->SubmitRows({{1, std::vector<int64_t>{1, 2}, out}}, options),
-              StatusIs(Code::kInvalidArgument, "go together"));
-  options.degraded = degraded;
-  const std::vector<int64_t> beyond = {1, int64_t{1} << 40};
-  ASSERT_OK_AND_ASSIGN(Ticket ticket, client->SubmitRows({{1, beyond, out}}, options));
-  EXPECT_THAT(ticket.WaitAll(), StatusIs(Code::kOutOfRange, "is not a row"));
-  std::vector<uint8_t> three(3);
+  EXPECT_THAT(client->SubmitRows({{1, ids, out}}, options),
+              StatusIs(Code::kInvalidArgument, "needs `degraded`"));
   options.degraded = three;
-  EXPECT_THAT(client->SubmitRows({{1, beyond, out}}, options),
-              StatusIs(Code::kInvalidArgument, "2 rows are not those of the 3 tokens"));
+  EXPECT_THAT(client->SubmitRows({{1, ids, out}}, options),
+              StatusIs(Code::kInvalidArgument, "3 degraded flags for 48 rows of 24 columns"));
+  options.degraded = degraded;
+  ids[30] = int64_t{1} << 40;
+  ASSERT_OK_AND_ASSIGN(Ticket ticket, client->SubmitRows({{1, ids, out}}, options));
+  EXPECT_THAT(ticket.WaitAll(), StatusIs(Code::kOutOfRange, "is not a row"));
 }
 
 TEST(ReplicaTest, ServersAreReplacedWhileLookupsGoOn) {

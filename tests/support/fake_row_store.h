@@ -55,6 +55,12 @@ class FakeRowStore final : public RowStore {
     failure_ = std::move(status);
   }
 
+  // Requests that have been looked at so far.
+  uint64_t checks() const {
+    MutexLock lock(&mutex_);
+    return checks_;
+  }
+
   // Each waits up to 20 seconds; false if it did not come so far.
   bool WaitForChecks(uint64_t count) {
     return WaitFor([&] { return checks_ >= count; });

@@ -1,0 +1,130 @@
+#include "client/client_core.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "proto/base/status_macros.h"
+
+namespace engram {
+
+absl::Status ClientCore::Connect() {
+  RETURN_IF_ERROR(options_.Validate());
+  absl::Status status = StartThreads();
+  if (status.ok()) status = WaitUntilConnected();
+  if (!status.ok()) Close();
+  return status;
+}
+
+void ClientCore::Close() {
+  for (const auto& thread : io_threads_) thread->Close();
+}
+
+absl::Status ClientCore::StartThreads() {
+  for (uint32_t i = 0; i < options_.io_threads; ++i) {
+    ASSIGN_OR_RETURN(io_threads_.emplace_back(), IoThread::Start(options_, i));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ClientCore::CheckConnection(const Connection& connection) const {
+  if (!connection.conflict.ok()) return connection.conflict;
+  std::string why;
+  bool refused = false;
+  for (const ServerState& server : connection.servers) {
+    if (!server.status.ok()) absl::StrAppend(&why, "; ", server.status.message());
+    refused = refused || absl::IsFailedPrecondition(server.status);
+  }
+  const bool any = connection.table.has_value();
+  if (any && (connection.missing.empty() || options_.allow_partial)) return absl::OkStatus();
+  const std::string what =
+      any ? absl::StrCat("no server holds ",
+                         absl::StrJoin(connection.missing, ", ",
+                                       [](std::string* out, const RowRange& range) {
+                                         out->append(ToString(range));
+                                       }))
+          : "no server can be used";
+  // A server that is there but holds another table is no matter of waiting.
+  if (refused) return absl::FailedPreconditionError(absl::StrCat(what, why));
+  return absl::UnavailableError(absl::StrCat(what, why));
+}
+
+absl::Status ClientCore::LoadTokenMap(const Connection& connection) {
+  if (!table_->token_map.has_value()) return absl::OkStatus();
+  absl::Status last;
+  for (const ServerState& server : connection.servers) {
+    if (!server.status.ok()) continue;
+    absl::StatusOr<TokenMap> map = FetchTokenMap(server.address, options_.connect_timeout);
+    if (map.ok() && map->sha256() == *table_->token_map) {
+      token_map_ = *std::move(map);
+      ASSIGN_OR_RETURN(const uint32_t pad,
+                       token_map_->Compress(table_->geometry.params().pad_token));
+      ASSIGN_OR_RETURN(const RowHasher hasher, RowHasher::Create(table_->geometry, pad));
+      for (auto& thread : io_threads_) thread->fan_out().set_hasher(hasher);
+      return absl::OkStatus();
+    }
+    last = map.ok() ? absl::DataLossError(absl::StrCat(server.label,
+                                                       " sent another token map than the "
+                                                       "table's"))
+                    : map.status();
+  }
+  return last;
+}
+
+absl::Status ClientCore::WaitUntilConnected() {
+  const absl::Time deadline = absl::Now() + options_.connect_timeout;
+  for (auto& thread : io_threads_) {
+    const Connection connection =
+        thread->fan_out().servers().WaitForConnection(deadline, [this](const Connection& c) {
+          // A server of another table is no matter of waiting; one that is not there may come.
+          return !c.conflict.ok() || (c.all_tried && !absl::IsUnavailable(CheckConnection(c)));
+        });
+    RETURN_IF_ERROR(CheckConnection(connection));
+    if (!table_.has_value()) {
+      table_ = connection.table;
+    } else if (table_->digest != connection.table->digest) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          connection.table->source, " serves the table of digest ", ToHex(connection.table->digest),
+          ", but ", table_->source, " serves that of ", ToHex(table_->digest)));
+    }
+  }
+  return LoadTokenMap(io_threads_[0]->fan_out().servers().connection());
+}
+
+// What any of the threads misses.
+std::vector<RowRange> ClientCore::MissingRanges() const {
+  std::vector<RowRange> missing;
+  for (const auto& thread : io_threads_) {
+    for (const RowRange& range : thread->fan_out().servers().connection().missing) {
+      if (std::find(missing.begin(), missing.end(), range) == missing.end()) {
+        missing.push_back(range);
+      }
+    }
+  }
+  return missing;
+}
+
+absl::Status ClientCore::SetServers(const std::vector<std::string>& servers) {
+  ClientOptions options = options_;
+  options.servers = servers;
+  RETURN_IF_ERROR(options.Validate());
+  RETURN_IF_ERROR(CheckProcess());
+  for (const auto& thread : io_threads_) thread->SetServers(servers);
+  return absl::OkStatus();
+}
+
+ClientStats ClientCore::stats() const {
+  ClientStats stats;
+  for (const auto& thread : io_threads_) thread->fan_out().stats().AddTo(stats);
+  return stats;
+}
+
+absl::Status ClientCore::CheckProcess() const {
+  if (!forked()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("the client was connected in process ", process_,
+                   ", whose child this is: its threads are not here, connect again"));
+}
+
+}  // namespace engram

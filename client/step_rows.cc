@@ -1,0 +1,100 @@
+#include "client/step_rows.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "client/scatter.h"
+
+namespace engram {
+namespace {
+
+// Whether the chunk's rows of that layer are there. Only when WaitForAhead has said false.
+bool IsThere(const LookupChunk& chunk, uint32_t layer) {
+  return chunk.ahead != nullptr && chunk.ahead->FindLayer(layer)->status.ok();
+}
+
+// What a chunk of a prefetch hashes, should its rows have to be fetched after all.
+TokenRun RunOf(const LookupChunk& chunk, const RowHasher& hasher) {
+  if (chunk.ahead == nullptr) return chunk.run;
+  const TokenRun& whole = chunk.ahead->chunks[0].run;
+  const auto part = [&](auto all, size_t begin, size_t count) {
+    return all.empty() ? all : all.subspan(begin, count);
+  };
+  TokenRun run{part(whole.compressed, chunk.first, chunk.tokens),
+               part(whole.dead, chunk.first, chunk.tokens), whole.before};
+  hasher.Advance(part(whole.compressed, 0, chunk.first), part(whole.dead, 0, chunk.first),
+                 run.before);
+  return run;
+}
+
+void HashChunks(const Lookup& lookup, const RowHasher& hasher, LookupLayer& layer) {
+  const size_t columns = lookup.columns.count();
+  for (const LookupChunk& chunk : lookup.chunks) {
+    if (IsThere(chunk, layer.layer)) layer.copies.push_back(&chunk);
+  }
+  if (layer.copies.size() == lookup.chunks.size()) return;
+  layer.own_ids.resize(layer.rows);
+  for (const LookupChunk& chunk : lookup.chunks) {
+    const std::span<int64_t> rows =
+        std::span(layer.own_ids).subspan(chunk.begin * columns, chunk.tokens * columns);
+    if (IsThere(chunk, layer.layer)) {
+      std::fill(rows.begin(), rows.end(), kNoRow);
+    } else {
+      HashRun(hasher, layer.index, RunOf(chunk, hasher), lookup.columns, rows);
+    }
+  }
+  layer.ids = layer.own_ids;
+}
+
+}  // namespace
+
+bool WaitForAhead(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer) {
+  return std::any_of(lookup->chunks.begin(), lookup->chunks.end(), [&](const LookupChunk& chunk) {
+    return chunk.ahead != nullptr &&
+           chunk.ahead->AddWaiter(*chunk.ahead->FindLayer(layer.layer), lookup);
+  });
+}
+
+absl::Status FillIds(const Lookup& lookup, const LayerGeometry& geometry, const RowHasher* hasher,
+                     LookupLayer& layer) {
+  if (!lookup.chunks.empty()) {
+    HashChunks(lookup, *hasher, layer);
+    return absl::OkStatus();
+  }
+  if (!layer.given.has_value()) return absl::OkStatus();  // Global rows, as they stand.
+  const absl::Status status = ConvertIds(*layer.given, geometry, layer.own_ids);
+  layer.ids = layer.own_ids;
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat("layer ", layer.layer, ": ", status.message()));
+}
+
+void ZeroMissing(const Lookup& lookup, const LookupLayer& layer) {
+  const size_t columns = lookup.columns.count();
+  auto copy = layer.copies.begin();
+  for (const uint32_t position : layer.plan->none) {
+    const size_t token = position / columns;
+    while (copy != layer.copies.end() && (*copy)->begin + (*copy)->tokens <= token) ++copy;
+    const bool copied = copy != layer.copies.end() && (*copy)->begin <= token;
+    if (!copied) layer.target.ZeroRow(position);
+  }
+}
+
+void CopyAhead(const Lookup& lookup, const LookupLayer& layer) {
+  const size_t row_bytes = layer.target.row_bytes;
+  const size_t columns = lookup.columns.count();
+  for (const LookupChunk* chunk : layer.copies) {
+    const ColumnRange there = chunk->ahead->columns;
+    const uint8_t* const rows = chunk->ahead->FindLayer(layer.layer)->target.values;
+    // Of all columns that are there whole tokens lie one behind the other; of some, they do not.
+    const size_t at_once = there == lookup.columns ? chunk->tokens : 1;
+    for (size_t token = 0; token < chunk->tokens; token += at_once) {
+      const size_t from =
+          (chunk->first + token) * there.count() + lookup.columns.begin - there.begin;
+      RowScatter scatter(nullptr, (chunk->begin + token) * columns, at_once * columns,
+                         layer.target);
+      scatter.Append(rows + from * row_bytes, at_once * columns * row_bytes);
+    }
+  }
+}
+
+}  // namespace engram

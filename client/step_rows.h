@@ -1,0 +1,32 @@
+// The I/O thread's first stage: a layer's row ids, and the rows that a prefetch has already.
+#ifndef ENGRAM_CLIENT_STEP_ROWS_H_
+#define ENGRAM_CLIENT_STEP_ROWS_H_
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "client/lookup.h"
+#include "proto/geometry.h"
+#include "proto/row_ids.h"
+
+namespace engram {
+
+// True: a prefetch that the layer takes from has not come to its end; the lookup's owner will be
+// asked to resume the layer.
+bool WaitForAhead(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer);
+
+// Fills layer.ids, as given, converted or hashed, and layer.copies. Chunks of a prefetch that has
+// failed are hashed like others. `hasher` may be null where there are no chunks. OutOfRange: see
+// ConvertIds; the layer is named.
+absl::Status FillIds(const Lookup& lookup, const LayerGeometry& geometry, const RowHasher* hasher,
+                     LookupLayer& layer);
+
+// The rows of positions that ask for none, according to the layer's plan, become zeros.
+void ZeroMissing(const Lookup& lookup, const LookupLayer& layer);
+
+// The rows of layer.copies go to their places.
+void CopyAhead(const Lookup& lookup, const LookupLayer& layer);
+
+}  // namespace engram
+
+#endif  // ENGRAM_CLIENT_STEP_ROWS_H_
