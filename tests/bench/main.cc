@@ -7,6 +7,8 @@
 #include "proto/base/process_tuning.h"
 #include "tests/bench/gather.h"
 #include "tests/bench/load.h"
+#include "tests/bench/overlap/command.h"
+#include "tests/bench/overlap/link.h"
 #include "tests/bench/peers.h"
 #include "tests/bench/peers/naive_server.h"
 #include "tests/bench/peers/raw_server.h"
@@ -105,6 +107,22 @@ void AddPeers(CLI::App& app, Command& command) {
   peers->callback([=, &command] { command = [=] { return Print(RunPeers(flags->Take())); }; });
 }
 
+void AddOverlap(CLI::App& app, Command& command) {
+  CLI::App* overlap =
+      app.add_subcommand("overlap", "how long a model's layers wait for rows from servers");
+  const auto flags = std::make_shared<OverlapFlags>(overlap);
+  overlap->callback([=, &command] {
+    command = [=] {
+      const absl::StatusOr<OverlapOptions> options = flags->Options();
+      return options.ok() ? Print(RunOverlap(*options)) : PrintError(options.status());
+    };
+  });
+  CLI::App* link = app.add_subcommand("link", "what the emulated link of `overlap --link` can do");
+  const auto text = std::make_shared<std::string>("delay=0us");
+  link->add_option("--link", *text, "delay and loss, each way (needs root)")->capture_default_str();
+  link->callback([=, &command] { command = [=] { return Print(RunLink(*text)); }; });
+}
+
 void AddSharing(CLI::App& app, const char* name, const char* what,
                 absl::StatusOr<nlohmann::json> (*run)(const SharingOptions&), Command& command) {
   CLI::App* sharing = app.add_subcommand(name, what);
@@ -140,6 +158,7 @@ int Main(int argc, char** argv) {
   Command command;
   AddGather(app, command);
   AddLoad(app, command);
+  AddOverlap(app, command);
   AddPeers(app, command);
   AddSharing(app, "fairness", "small lookups beside large ones", RunFairness, command);
   AddSharing(app, "cores", "a server on one core and on two", RunCores, command);
