@@ -43,7 +43,7 @@ class Link {
   absl::Status OnFarSide(const std::function<void()>& work) const;
 
   // What the link does without delay and loss, and with them: `rtt_us_p50` of 64 bytes over TCP,
-  // both ends polling, and `gb_per_s` of one TCP connection.
+  // both ends sleeping, and `gb_per_s` of one TCP connection.
   absl::StatusOr<nlohmann::json> Measure();
 
  private:

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <array>
@@ -27,16 +28,17 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// The whole message by polling. False: the connection has ended, or nothing came for kLimit.
-bool Poll(int fd, Message& message) {
-  size_t have = 0;
-  const Clock::time_point until = Clock::now() + kLimit;
-  while (have < message.size() && Clock::now() < until) {
-    const ssize_t got = recv(fd, message.data() + have, message.size() - have, MSG_DONTWAIT);
-    if (got == 0 || (got < 0 && errno != EAGAIN)) return false;
-    if (got > 0) have += static_cast<size_t>(got);
-  }
-  return have == message.size();
+// The whole message. False: the connection has ended, or nothing came for kLimit.
+bool ReceiveMessage(int fd, Message& message) {
+  return recv(fd, message.data(), message.size(), MSG_WAITALL) ==
+         static_cast<ssize_t>(message.size());
+}
+
+void SetOptions(int fd) {
+  const int one = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+  const timeval limit{kLimit.count(), 0};
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 }
 
 // Echoes messages until one begins with 's'; then sends for kPhase.
@@ -44,10 +46,9 @@ void Serve(int listener) {
   const int fd = accept(listener, nullptr, nullptr);
   if (fd < 0) return;
   const absl::Cleanup close_it = [&] { close(fd); };
-  const int one = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+  SetOptions(fd);
   Message message{};
-  while (Poll(fd, message) && message[0] != 's') {
+  while (ReceiveMessage(fd, message) && message[0] != 's') {
     if (send(fd, message.data(), message.size(), MSG_NOSIGNAL) < 0) return;
   }
   const std::vector<char> block(256 << 10);
@@ -60,7 +61,8 @@ absl::Status PingPong(int fd, std::vector<double>& rtt_us) {
   Message message{};
   for (const Clock::time_point until = Clock::now() + kPhase; Clock::now() < until;) {
     const Clock::time_point start = Clock::now();
-    if (send(fd, message.data(), message.size(), MSG_NOSIGNAL) < 0 || !Poll(fd, message)) {
+    if (send(fd, message.data(), message.size(), MSG_NOSIGNAL) < 0 ||
+        !ReceiveMessage(fd, message)) {
       return absl::UnavailableError("the link carries no round trip");
     }
     rtt_us.push_back(SecondsSince(start) * 1e6);
@@ -105,8 +107,7 @@ absl::StatusOr<nlohmann::json> LinkProbe::Measure() const {
   };
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const absl::Cleanup close_it = [&] { close(fd); };
-  const int one = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+  SetOptions(fd);
   if (connect(fd, raw, size) != 0) return absl::ErrnoToStatus(errno, "cannot cross the link");
   std::vector<double> rtt_us;
   RETURN_IF_ERROR(PingPong(fd, rtt_us));

@@ -9,7 +9,7 @@
 
 namespace engram::bench {
 
-// Measures what TCP gets over a link: a round trip of 64 bytes, both ends polling, and the rate of
+// Measures what TCP gets over a link: a round trip of 64 bytes, both ends sleeping, and the rate of
 // one connection from the far side to this one.
 class LinkProbe {
  public:

@@ -31,9 +31,9 @@ void LocalRows::Ask(size_t slot, const StepIds& ids, std::span<const size_t> tab
       places_[slot][table].done = false;
       orders_.push_back({slot, table, &ids[table]});
     }
-    changed_.NotifyAll();
   }
   ++asked_;
+  changed_.NotifyAll();  // without the lock: whoever wakes needs it
 }
 
 Arrival LocalRows::Wait(size_t slot, size_t table) {

@@ -61,7 +61,7 @@ class ShapeBench {
     RETURN_IF_ERROR(Verify(local_));
     std::optional<Slowdown> slow;
     if (result_.shape.replicas == Replicas::kSlow) slow.emplace(bench_.fleet->pids()[1]);
-    const Disturbance watch(bench_.fleet != nullptr ? bench_.fleet->pids() : std::vector<pid_t>());
+    const Disturbance watch(Own());
     std::vector<Variant> turns = {Variant::kNone, Variant::kLocal, Variant::kAhead};
     if (result_.shape.replicas == Replicas::kOne) turns.push_back(Variant::kNeeded);
     for (uint32_t round = 0; round < result_.shape.rounds; ++round) {
@@ -108,6 +108,14 @@ class ShapeBench {
     }
     result_.runs[variant].push_back(std::move(records));
     return absl::OkStatus();
+  }
+
+  // Servers whose time is no disturbance: those that live as long as the measurement.
+  std::vector<pid_t> Own() const {
+    std::vector<pid_t> own;
+    if (bench_.fleet != nullptr) own = bench_.fleet->pids();
+    if (result_.shape.replicas == Replicas::kKilled) own.pop_back();
+    return own;
   }
 
   // One step, every row of it.

@@ -227,11 +227,11 @@ TEST(StepRunTest, WaitsForWhatComesAfterTheLayer) {
   ASSERT_EQ(ran.steps.size(), 3u);
   for (const StepRecord& step : ran.steps) {
     ASSERT_EQ(step.tables.size(), 2u);
-    // Asked for before the launch by whatever Ask takes; layer 1 begins 2 ms after it.
-    EXPECT_LE(step.tables[0].stall, milliseconds(3));
-    EXPECT_GE(step.tables[0].stall, step.tables[0].arrived - step.tables[0].wanted);
+    // Asked for after the step's begin; layer 1 begins 2 ms after it.
+    EXPECT_GE(step.tables[0].stall, milliseconds(3));
+    EXPECT_EQ(step.tables[0].stall, step.tables[0].arrived - step.tables[0].wanted);
     EXPECT_EQ(step.tables[1].stall, Clock::duration(0));
-    EXPECT_EQ(step.end - step.launch, milliseconds(10) + step.tables[0].stall);
+    EXPECT_EQ(step.length(), milliseconds(10) + step.tables[0].stall);
     EXPECT_TRUE(step.tables[0].failed);
   }
 }
@@ -240,8 +240,7 @@ TEST(StepRunTest, WhatIsKnownBeforeTheStepIsThereWhenItIsWanted) {
   for (const milliseconds known_ahead : {milliseconds(4), milliseconds(10)}) {
     const Ran ran = RunDelayed(Variant::kAhead, milliseconds(3), known_ahead);
     for (const StepRecord& step : ran.steps) {
-      EXPECT_LT(step.tables[0].asked, step.launch);
-      EXPECT_EQ(step.launch, step.known);
+      EXPECT_LT(step.tables[0].asked, step.begin);
     }
   }
 }
@@ -249,7 +248,7 @@ TEST(StepRunTest, WhatIsKnownBeforeTheStepIsThereWhenItIsWanted) {
 TEST(StepRunTest, NeededIsAskedForAtTheLayer) {
   for (const StepRecord& step :
        RunDelayed(Variant::kNeeded, milliseconds(1), milliseconds(0)).steps) {
-    EXPECT_GE(step.tables[0].asked - step.launch, milliseconds(2));
+    EXPECT_GE(step.tables[0].asked - step.begin, milliseconds(2));
     EXPECT_GE(step.tables[0].stall, milliseconds(1));
   }
 }
@@ -265,12 +264,12 @@ Measurement SmallMeasurement() {
        {Variant::kNone, Variant::kLocal, Variant::kNeeded, Variant::kAhead}) {
     const Clock::duration stall = variant == Variant::kNeeded ? milliseconds(1) : milliseconds(0);
     StepRecord step;
-    step.launch = step.known = Clock::time_point(milliseconds(50));
-    step.end = step.launch + milliseconds(2) + stall;
-    const Clock::time_point wanted = step.launch + microseconds(400);
+    step.begin = Clock::time_point(milliseconds(50));
+    step.end = step.begin + milliseconds(2) + stall;
+    const Clock::time_point wanted = step.begin + microseconds(400);
     if (variant != Variant::kNone) {
-      step.tables = {{step.launch, wanted, wanted + stall, stall, false},
-                     {step.launch, wanted + stall, wanted, {}, false}};
+      step.tables = {{step.begin, wanted, wanted + stall, stall, false},
+                     {step.begin, wanted + stall, wanted, {}, false}};
     }
     measurement.runs[variant] = {{step, step}, {step}};
   }

@@ -26,29 +26,26 @@ std::vector<double> StepMsByRound(const Runs& runs) {
   return by_round;
 }
 
+// A value for every step.
+template <typename Value>
+std::vector<double> OfAllSteps(const Runs& runs, Value value) {
+  std::vector<double> values;
+  for (const auto& run : runs) {
+    for (const StepRecord& step : run) values.push_back(value(step));
+  }
+  return values;
+}
+
 // {"1": us, "14": us}
 json StallPercentile(const Measurement& measurement, Variant variant, double share) {
   json by_layer;
   for (size_t table = 0; table < measurement.table_layers.size(); ++table) {
-    std::vector<double> stalls;
-    for (const auto& run : measurement.runs.at(variant)) {
-      for (const StepRecord& step : run) stalls.push_back(Us(step.tables[table].stall));
-    }
+    const std::vector<double> stalls =
+        OfAllSteps(measurement.runs.at(variant),
+                   [&](const StepRecord& step) { return Us(step.tables[table].stall); });
     by_layer[absl::StrCat(measurement.table_layers[table])] = Percentile(stalls, share);
   }
   return by_layer;
-}
-
-// A value for every step of every variant.
-template <typename Value>
-std::vector<double> OfAllSteps(const Measurement& measurement, Value value) {
-  std::vector<double> values;
-  for (const auto& [variant, runs] : measurement.runs) {
-    for (const auto& run : runs) {
-      for (const StepRecord& step : run) values.push_back(value(step));
-    }
-  }
-  return values;
 }
 
 void AddGoals(const Measurement& measurement, json& report) {
@@ -109,8 +106,13 @@ json ReportOf(const Measurement& measurement) {
   }
   AddStalls(measurement, report);
   AddGoals(measurement, report);
+  for (const Variant variant : {Variant::kLocal, Variant::kAhead}) {
+    report["asking_us_p50"][NameOf(variant)] = Median(OfAllSteps(
+        measurement.runs.at(variant), [](const StepRecord& step) { return Us(step.asking); }));
+  }
   const std::vector<double> late =
-      OfAllSteps(measurement, [](const StepRecord& step) { return Us(step.woke_late); });
+      OfAllSteps(measurement.runs.at(Variant::kAhead),
+                 [](const StepRecord& step) { return Us(step.woke_late); });
   report["worker_woke_late_us"] = {{"p50", Median(late)}, {"p99", Percentile(late, 0.99)}};
   return report;
 }

@@ -52,25 +52,22 @@ class Runner {
     SleepUntil(timeline.Ends());
   }
 
-  void AskAhead(size_t step) {
-    if (!asks_ahead() || step >= run_.shape.steps) return;
-    asked_[SlotOf(step)] = Clock::now();
+  Clock::duration AskAhead(size_t step) {
+    if (!asks_ahead() || step >= run_.shape.steps) return Clock::duration(0);
+    const Clock::time_point asked = asked_[SlotOf(step)] = Clock::now();
     run_.rows->Ask(SlotOf(step), IdsOf(step), all_tables_);
+    return Clock::now() - asked;
   }
 
   StepRecord Step(size_t step) {
     StepRecord record;
-    record.known = Clock::now();
-    record.launch = record.known;
-    if (run_.shape.known_ahead == Clock::duration(0) && asks_ahead()) {
-      AskAhead(step);
-      record.launch = Clock::now();
-    }
-    StepTimeline timeline(record.launch, run_.shape.layers);
+    record.begin = Clock::now();
+    StepTimeline timeline(record.begin, run_.shape.layers);
+    if (run_.shape.known_ahead == Clock::duration(0)) record.asking = AskAhead(step);
     for (const StepEvent& event : events_) {
       SleepUntil(timeline.At(event.offset));
       if (!event.table.has_value()) {
-        AskAhead(step + 1);
+        record.asking = AskAhead(step + 1);
       } else if (run_.rows != nullptr) {
         record.tables.push_back(
             WaitForRows(step, *event.table, timeline.At(event.offset), timeline));

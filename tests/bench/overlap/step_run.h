@@ -31,13 +31,15 @@ struct TableRecord {
 
 // A step. That the worker wakes late from a sleep is in none of the figures: a GPU does not sleep.
 struct StepRecord {
-  Clock::time_point known;       // the worker has the ids, or is through with the step before
-  Clock::time_point launch;      // layer 0 begins: what was to be asked for before it has been
+  // Layer 0 begins and, unless they were known before, the ids are known: an engine launches the
+  // step first, and the worker asks for rows while layer 0 computes.
+  Clock::time_point begin;
   Clock::time_point end;         // the last layer is over
+  Clock::duration asking{0};     // how long asking ahead has kept the worker
   Clock::duration woke_late{0};  // at the end
   std::vector<TableRecord> tables;
 
-  Clock::duration length() const { return end - known; }
+  Clock::duration length() const { return end - begin; }
 };
 
 struct StepRun {

@@ -72,13 +72,13 @@ struct View {
   }
 };
 
-// A step's times in milliseconds since its launch.
+// A step's times in milliseconds since its begin.
 class StepPicture {
  public:
   StepPicture(const Measurement& measurement, const StepRecord& step)
       : measurement_(measurement), step_(step) {}
 
-  double Since(Clock::time_point time) const { return Ms(time - step_.launch); }
+  double Since(Clock::time_point time) const { return Ms(time - step_.begin); }
   double end() const { return Since(step_.end); }
   double first_asked() const {
     double first = 0;
