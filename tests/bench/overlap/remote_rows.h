@@ -23,8 +23,8 @@ class RemoteRows final : public RowProvider {
 
  private:
   struct Pending {
-    absl::StatusOr<Ticket> ticket = Ticket();
     std::atomic<Clock::rep> arrived{0};  // since the clock's epoch; by the client's I/O thread
+    absl::StatusOr<Ticket> ticket = Ticket();  // below what its on_done writes
   };
 
   Client& client_;
