@@ -93,6 +93,7 @@ TEST_F(SlotTest, IdsThatAreNoRowsAreNamed) {
   step.per_column[0] = -2;
   ASSERT_THAT(slot->SubmitIds(ids, {}), IsOk());
   EXPECT_THAT(slot->Wait(1), StatusIs(Code::kOutOfRange, "layer 1: id -2 of token 0, column 0"));
+  EXPECT_THAT(slot->Wait(14), StatusIs(Code::kOutOfRange, ""));  // The ids go before the slot.
 }
 
 TEST_F(SlotTest, OneStepAtATime) {
@@ -153,8 +154,8 @@ TEST_F(SlotTest, GoesWithAStepUnderWay) {
   for (int i = 0; i < 20; ++i) {
     std::vector<uint8_t> rows[2];
     for (auto& layer : rows) layer.resize(200 * kFakeColumns * kFakeRowBytes);
-    const auto slot = NewSlot({.max_tokens = 200, .memory = {{rows[0]}, {rows[1]}}});
     const RandomStep step(*client_, 200, 11);
+    const auto slot = NewSlot({.max_tokens = 200, .memory = {{rows[0]}, {rows[1]}}});
     ASSERT_THAT(slot->SubmitIds(StepIds::OfArray(step.global.data(), 200, 2, kFakeColumns), {}),
                 IsOk());
   }  // Memory and ids go right after the slot: a late write is a use after free.

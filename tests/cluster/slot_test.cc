@@ -159,6 +159,17 @@ TEST_F(SlotTest, WordsAreTheStreamsToResetByChoice) {
   EXPECT_EQ(WordOf(*slot, 1), kWordReady);
 }
 
+TEST_F(SlotTest, AStepWithoutTokensIsDoneAtOnce) {
+  const auto slot = NewSlot();
+  const RandomStep step(*client_, 1, 14);
+  ASSERT_THAT(slot->SubmitIds(StepIds::OfArray(step.global.data(), 0, 2, kFakeColumns), {}),
+              IsOk());
+  EXPECT_THAT(slot->WaitAll(), IsOk());
+  EXPECT_EQ(WordOf(*slot, 14), kWordReady);
+  ASSERT_THAT(slot->SubmitTokens({}, {}), IsOk());
+  EXPECT_THAT(slot->WaitAll(), IsOk());
+}
+
 TEST_F(SlotTest, SeveralAreInFlightAtOnce) {
   std::vector<std::unique_ptr<Slot>> slots;
   std::vector<RandomStep> steps;
