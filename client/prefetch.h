@@ -69,8 +69,6 @@ class Prefetch {
 
  private:
   friend class ClientCore;
-  const std::shared_ptr<Lookup>& lookup() const { return lookup_; }
-
   std::shared_ptr<ClientCore> core_;
   std::shared_ptr<Lookup> lookup_;
 };

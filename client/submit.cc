@@ -121,12 +121,11 @@ absl::Status ClientCore::Compress(const StepChunk& chunk, std::vector<uint32_t>&
 }
 
 absl::Status ClientCore::CheckAhead(const StepChunk& chunk, const Lookup& lookup) const {
-  const std::shared_ptr<Lookup>& ahead = chunk.ahead->lookup();
+  const std::shared_ptr<Lookup>& ahead = chunk.ahead->lookup_;
   if (ahead == nullptr) return absl::InvalidArgumentError("a chunk's prefetch is empty");
-  const auto* const owner = static_cast<const IoThread*>(ahead->owner.get());
-  const bool ours = std::any_of(io_threads_.begin(), io_threads_.end(),
-                                [&](const auto& thread) { return thread.get() == owner; });
-  if (!ours) return absl::InvalidArgumentError("a chunk's prefetch is another client's");
+  if (chunk.ahead->core_.get() != this) {
+    return absl::InvalidArgumentError("a chunk's prefetch is another client's");
+  }
   const size_t tokens = ahead->compressed.size();
   if (chunk.first > tokens || chunk.count > tokens - chunk.first) {
     return absl::InvalidArgumentError(absl::StrCat("a chunk of ", chunk.count,
@@ -160,7 +159,7 @@ absl::Status ClientCore::SubmitChunks(const std::shared_ptr<Lookup>& lookup,
     part.tokens = chunk.size();
     begin += part.tokens;
     if (chunk.ahead != nullptr) {
-      part.ahead = chunk.ahead->lookup();
+      part.ahead = chunk.ahead->lookup_;
       part.first = chunk.first;
       continue;
     }
