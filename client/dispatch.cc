@@ -393,6 +393,11 @@ void Dispatch::OnDown(Lane& lane, const absl::Status& why) {
   listener_->OnAnswered();
 }
 
+void Dispatch::Shutdown() {
+  servers_.Shutdown();
+  due_ = {};
+}
+
 // ---------------------------------------------------------------- time
 
 void Dispatch::Tick(absl::Time now) {

@@ -61,6 +61,9 @@ class Dispatch final : public ServerSet::Listener {
   // Tells servers that the layer, which has been finished, is not wanted any more.
   void Cancel(const LookupLayer& layer);
 
+  // Gives up all links, and lets go of every lookup.
+  void Shutdown();
+
   void Tick(absl::Time now);
   absl::Time next_tick() const;
   // Sends what was asked for. Requests that were made together leave together.

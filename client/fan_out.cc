@@ -221,7 +221,7 @@ void FanOut::Shutdown() {
   for (const std::shared_ptr<Lookup>& lookup : std::vector(active_)) {
     Cancel(*lookup, absl::CancelledError("the client is closing"));
   }
-  servers().Shutdown();
+  dispatch_.Shutdown();
 }
 
 }  // namespace engram
