@@ -30,7 +30,7 @@ struct ClientOptions {
   // How often names are looked up again: servers that come and go are followed that fast.
   absl::Duration resolve_interval = absl::Seconds(2);
   // Share of the requests whose rows are held against the checksums that the server computed when
-  // it loaded them: 0 for none, 1 for all (a third of a client's rows a second). Rows that differ
+  // it loaded them: 0 for none, 1 for all. Rows that differ
   // are fetched from another server, or fail with DataLoss.
   double verify_share = 0;
 
