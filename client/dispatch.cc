@@ -48,7 +48,7 @@ Dispatch::Dispatch(const ClientOptions& options, const ServerLink::Shared& share
                    Resolver* resolver, Listener* listener)
     : options_(options),
       listener_(listener),
-      hedging_(options.hedge_share, options.hedge_after_least),
+      hedge_budget_(options.hedge_share),
       random_(std::random_device()()),
       servers_(options, shared, resolver, this) {}
 
@@ -138,10 +138,10 @@ void Dispatch::SendRequest(Lane& lane, std::unique_ptr<Attempt> attempt) {
   layer.plan == nullptr ? encode(layer.ids.data()) : encode(layer.plan->rows.data());
   StatsCounters::Add(stats_.requests, 1);
   if (attempt->kind == Attempt::Kind::kFirst) {
-    hedging_.OnRequest();
-    const absl::Duration delay = hedging_.Delay(part.rows());
-    if (delay != absl::InfiniteDuration() && part.replicated && !part.hedged) {
-      due_.push({attempt->sent + delay, attempt->part});
+    hedge_budget_.OnRequest();
+    if (part.replicated && !part.hedged && options_.hedge_share > 0) {
+      const absl::Duration delay = LateAfter(part, std::nullopt);
+      if (delay != absl::InfiniteDuration()) due_.push({attempt->sent + delay, attempt->part});
     }
   }
   lane.bytes_in_flight += attempt->scatter.bytes_left();
@@ -313,32 +313,40 @@ void Dispatch::FinishPart(const std::shared_ptr<Part>& part) {
   listener_->OnPartOver(*part);
 }
 
+absl::Duration Dispatch::LateAfter(const Part& part, std::optional<size_t> but) {
+  absl::Duration late = absl::InfiniteDuration();
+  for (const size_t holder : servers_.HoldersOf(part.segment)) {
+    if (holder == but || !servers_.health(holder).healthy()) continue;
+    late = std::min(late, servers_.answer_times(holder).LateAfter(part.rows()));
+  }
+  return std::max(late, options_.hedge_after_least);
+}
+
 // What the end of an attempt says of its server.
 void Dispatch::Judge(size_t server, const Attempt& attempt, bool won, const absl::Status& status) {
-  const absl::Time now = absl::Now();
   const Part& part = *attempt.part;
+  if (!status.ok()) {
+    const bool calls_off = !IsWorthAnother(status);
+    if (!calls_off || attempt.kind == Attempt::Kind::kTrial) Strike(server);
+    return;
+  }
+  if (!won && attempt.kind != Attempt::Kind::kTrial) return;
+  const absl::Time now = absl::Now();
   const absl::Duration took = now - attempt.sent;
-  if (attempt.kind == Attempt::Kind::kTrial && attempt.sent != absl::Time()) {
-    const bool in_time = status.ok() && took <= hedging_.Delay(part.rows());
-    if (in_time) {
-      servers_.health(server).OnSuccess(now);
-    } else {
-      Strike(server);
-    }
-    return;
-  }
-  if (won) {
-    hedging_.OnAnswer(part.rows(), took);
+  // By the others' measure: a server that is always slow is no less late for that.
+  if (part.replicated && took > LateAfter(part, server)) {
+    Strike(server);
+  } else {
     servers_.health(server).OnSuccess(now);
-    if (attempt.kind != Attempt::Kind::kHedge) return;
-    StatsCounters::Add(stats_.hedges_won, 1);
-    // Whoever was asked first has been slower by more than the delay.
-    for (const size_t other : part.tried) {
-      if (other != server) Strike(other);
-    }
-    return;
   }
-  if (!status.ok() && IsWorthAnother(status)) Strike(server);
+  if (!won) return;
+  servers_.answer_times(server).OnAnswer(part.rows(), took);
+  if (attempt.kind != Attempt::Kind::kHedge) return;
+  StatsCounters::Add(stats_.hedges_won, 1);
+  // Whoever was asked first has been slower by more than the delay.
+  for (const size_t other : part.tried) {
+    if (other != server) Strike(other);
+  }
 }
 
 bool Dispatch::Retry(const std::shared_ptr<Part>& part) {
@@ -405,7 +413,8 @@ void Dispatch::Tick(absl::Time now) {
   while (!due_.empty() && due_.top().at <= now) {
     const std::shared_ptr<Part> part = due_.top().part;
     due_.pop();
-    if (part->wanted() && !part->hedged && part->attempts == 1 && hedging_.Spend()) Hedge(part);
+    if (part->wanted() && !part->hedged && part->attempts == 1 && hedge_budget_.Spend())
+      Hedge(part);
   }
 }
 

@@ -12,7 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "client/hedge_policy.h"
+#include "client/hedging.h"
 #include "client/options.h"
 #include "client/request.h"
 #include "client/server_set.h"
@@ -95,6 +95,9 @@ class Dispatch final : public ServerSet::Listener {
 
   // An attempt's one end: answered whole (OK), or why not.
   void EndAttempt(size_t server, Attempt& attempt, const absl::Status& status);
+  // What an answer may take by the measure of the quickest server that holds the part's rows, one
+  // server left out. Infinite: not known.
+  absl::Duration LateAfter(const Part& part, std::optional<size_t> but);
   void Judge(size_t server, const Attempt& attempt, bool won, const absl::Status& status);
   void FinishPart(const std::shared_ptr<Part>& part);
   // Asks another server in the place of one that has failed; false: there is none.
@@ -109,7 +112,7 @@ class Dispatch final : public ServerSet::Listener {
   const ClientOptions& options_;
   Listener* const listener_;
   StatsCounters stats_;
-  HedgePolicy hedging_;
+  HedgeBudget hedge_budget_;
   std::priority_queue<HedgeDue> due_;
   std::vector<Lane*> unsent_;
   uint64_t next_request_id_ = 1;

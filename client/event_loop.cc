@@ -4,17 +4,31 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <span>
 
 namespace engram {
 namespace {
 
-int ToMilliseconds(absl::Duration wait) {
+constexpr absl::Duration kLongest = absl::Hours(1);
+
+// epoll_pwait2 knows nanoseconds, but not every kernel (before 5.11) or sandbox knows it.
+int WaitForEvents(int epoll, std::span<epoll_event> events, absl::Duration wait) {
+  static std::atomic<bool> fine{true};
+  wait = std::clamp(wait, absl::ZeroDuration(), kLongest);
+  const int size = static_cast<int>(events.size());
+  if (wait == absl::ZeroDuration()) return epoll_wait(epoll, events.data(), size, 0);
+  if (fine.load(std::memory_order_relaxed)) {
+    const timespec time = absl::ToTimespec(wait);
+    const int count = epoll_pwait2(epoll, events.data(), size, &time, nullptr);
+    if (count >= 0 || (errno != ENOSYS && errno != EPERM)) return count;
+    fine.store(false, std::memory_order_relaxed);
+  }
   // Rounded up: a deadline must not be polled for before it has passed.
-  constexpr absl::Duration kLongest = absl::Hours(1);
-  return static_cast<int>(absl::ToInt64Milliseconds(
-      absl::Ceil(std::clamp(wait, absl::ZeroDuration(), kLongest), absl::Milliseconds(1))));
+  return epoll_wait(
+      epoll, events.data(), size,
+      static_cast<int>(absl::ToInt64Milliseconds(absl::Ceil(wait, absl::Milliseconds(1)))));
 }
 
 }  // namespace
@@ -56,8 +70,7 @@ void EventLoop::Change(int fd, uint32_t events, Handler* handler) {
 void EventLoop::Remove(int fd) { epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr); }
 
 bool EventLoop::Poll(absl::Duration wait) {
-  const int count =
-      epoll_wait(epoll_, events_.data(), static_cast<int>(events_.size()), ToMilliseconds(wait));
+  const int count = WaitForEvents(epoll_, events_, wait);
   if (count <= 0) return false;
   const epoll_event* turn = nullptr;
   for (const epoll_event& event : std::span(events_).first(static_cast<size_t>(count))) {

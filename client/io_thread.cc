@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "proto/base/spin.h"
 #include "proto/base/status_macros.h"
 
 namespace engram {
@@ -95,14 +96,10 @@ bool IoThread::RunCommands() {
 }
 
 void IoThread::Wait() {
-  if (options_.spin > absl::ZeroDuration()) {
-    const absl::Time until = std::min(absl::Now() + options_.spin, fan_out_.NextTick());
-    do {
-      if (has_commands_.load(std::memory_order_relaxed) || loop_->Poll(absl::ZeroDuration())) {
-        return;
-      }
-    } while (absl::Now() < until);
-  }
+  const auto something = [this] {
+    return has_commands_.load(std::memory_order_relaxed) || loop_->Poll(absl::ZeroDuration());
+  };
+  if (SpinUntil(std::min(options_.spin, fan_out_.NextTick() - absl::Now()), something)) return;
   asleep_.store(true);
   if (!has_commands_.load() && loop_->Poll(fan_out_.NextTick() - absl::Now())) {
     fan_out_.Tick(absl::Now());  // It may be a name that was looked up.

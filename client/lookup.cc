@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "proto/base/spin.h"
 
 namespace engram {
 namespace {
@@ -76,12 +77,8 @@ void Lookup::CallBack() {
 }
 
 absl::Status Lookup::WaitFor(LookupLayer& layer, absl::Time deadline) {
-  if (spin > absl::ZeroDuration()) {
-    const absl::Time until = std::min(deadline, absl::Now() + spin);
-    while (!layer.done.load(std::memory_order_acquire) && absl::Now() < until) {
-    }
-  }
-  if (!layer.done.load(std::memory_order_acquire)) {
+  const auto done = [&] { return layer.done.load(std::memory_order_acquire); };
+  if (!done() && !SpinUntil(std::min(spin, deadline - absl::Now()), done)) {
     if (forked()) {
       return absl::FailedPreconditionError(
           "the lookup was submitted by the process that this one was forked from");

@@ -6,7 +6,7 @@ namespace engram {
 
 void ServerHealth::OnSuccess(absl::Time now) {
   strikes_ = 0;
-  if (state(now) != State::kProbation) return;
+  if (state(now) != State::kProbation || ++trials_ < kTrials) return;
   ejected_ = false;
   next_ = kFirstEjection;
 }
@@ -22,6 +22,7 @@ bool ServerHealth::OnStrike(absl::Time now) {
       break;
   }
   strikes_ = 0;
+  trials_ = 0;
   ejected_ = true;
   until_ = now + next_;
   next_ = std::min(2 * next_, kLastEjection);

@@ -8,13 +8,14 @@
 
 namespace engram {
 
-// Three strikes in a row (an answer that another server gave sooner, or a failure) put a server
-// aside for a second, then two, up to thirty. After that it is on probation: it gets trials, copies
-// of requests that others answer, and is back with the first that it answers in time. Pure; not
-// thread-safe.
+// Three strikes in a row (a failure, or an answer that comes late by the measure of the others) put
+// a server aside for a second, then two, up to thirty. After that it is on probation: it gets
+// trials, copies of requests that others answer. Five answers in time, one after the other, bring
+// it back; a strike puts it aside again. Pure; not thread-safe.
 class ServerHealth {
  public:
   static constexpr uint32_t kStrikes = 3;
+  static constexpr uint32_t kTrials = 5;
   static constexpr absl::Duration kFirstEjection = absl::Seconds(1);
   static constexpr absl::Duration kLastEjection = absl::Seconds(30);
 
@@ -32,7 +33,8 @@ class ServerHealth {
   bool OnStrike(absl::Time now);
 
  private:
-  uint32_t strikes_ = 0;
+  uint32_t strikes_ = 0;  // in a row
+  uint32_t trials_ = 0;   // in a row, passed
   bool ejected_ = false;
   absl::Time until_;
   absl::Duration next_ = kFirstEjection;

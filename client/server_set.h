@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "client/cluster_map.h"
+#include "client/hedging.h"
 #include "client/options.h"
 #include "client/request.h"
 #include "client/server_directory.h"
@@ -103,6 +104,7 @@ class ServerSet final : public ServerLink::Listener {
     return servers_[server]->lanes[static_cast<size_t>(priority)];
   }
   ServerHealth& health(size_t server) { return servers_[server]->health; }
+  AnswerTimes& answer_times(size_t server) { return servers_[server]->answer_times; }
   const std::string& label(size_t server) const { return servers_[server]->endpoint.label; }
   // The server at the other end of a lane.
   size_t ServerOf(const Lane& lane) const;
@@ -143,6 +145,7 @@ class ServerSet final : public ServerLink::Listener {
     std::vector<RowRange> ranges;  // as last described, also while it is down
     uint64_t max_rows = 0;
     ServerHealth health;
+    AnswerTimes answer_times;
     bool leaving = false;  // no longer named
   };
 

@@ -33,7 +33,8 @@ function(engram_binary name)
 endfunction()
 
 # engram_test(NAME SOURCES file... [DEPS target...] [LABEL label]): a GoogleTest binary, each test
-# known to ctest. Label `grpc`: its tests talk through gRPC (see tests/run.sh).
+# known to ctest. Label `grpc_client`: gRPC's own client shares their process with a server (see
+# tests/run.sh).
 function(engram_test name)
   cmake_parse_arguments(ARG "" "LABEL" "SOURCES;DEPS" ${ARGN})
   engram_binary(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS})

@@ -135,8 +135,7 @@ void GatherStream::CancelRequest(uint64_t request_id) {
       return pending->request.request_id == request_id;
     });
     if (it == queue->end()) continue;
-    Retire(std::move(*it));
-    queue->erase(it);
+    Retire(*queue, it);
     return AnswerError(request_id, absl::CancelledError("cancelled by the client"));
   }
   // Answered already: the cancel came too late, which is no error.
@@ -146,9 +145,10 @@ void GatherStream::AnswerError(uint64_t request_id, const absl::Status& status) 
   short_messages_.push_back(EncodeErrorAnswer(request_id, status));
 }
 
-void GatherStream::Retire(std::unique_ptr<Pending> pending) {
-  ids_.erase(pending->request.request_id);
-  spare_.push_back(std::move(pending));
+void GatherStream::Retire(PendingQueue& queue, PendingQueue::iterator pending) {
+  ids_.erase((*pending)->request.request_id);
+  spare_.push_back(std::move(*pending));
+  queue.erase(pending);
 }
 
 void GatherStream::AwaitTurn() {
@@ -175,11 +175,10 @@ void GatherStream::WritePrefill() {
   WritePiece(prefill_, beside_decode ? kPieceBytesBesideDecode : kPieceBytes);
 }
 
-// Writes the next piece of the first request of `queue`, or its error. The request goes to the back
-// of its queue while it has more pieces, so that equals share the stream.
+// Writes the next piece of the first request of `queue`, or its error. Requests of one stream and
+// priority are answered one after the other: the client has sent what it needs first first.
 void GatherStream::WritePiece(PendingQueue& queue, size_t piece_bytes) {
-  std::unique_ptr<Pending> pending = std::move(queue.front());
-  queue.pop_front();
+  Pending* const pending = queue.front().get();
   const StreamRequest& request = pending->request;
   const size_t row_bytes = context_.table.rows->layout().row_bytes();
   const size_t count =
@@ -191,7 +190,7 @@ void GatherStream::WritePiece(PendingQueue& queue, size_t piece_bytes) {
   const absl::Status status = GatherPiece(*pending, count, buffer.data() + room);
   if (!status.ok()) {
     const grpc::Slice error(EncodeErrorAnswer(request.request_id, status));
-    Retire(std::move(pending));
+    Retire(queue, queue.begin());
     return Write(error);
   }
   const bool last = pending->next_row + count == pending->rows();
@@ -201,11 +200,7 @@ void GatherStream::WritePiece(PendingQueue& queue, size_t piece_bytes) {
   std::copy_n(header_.data(), header_bytes, buffer.data() + room - header_bytes);
   pending->next_row += count;
   ++pending->next_piece;
-  if (last) {
-    Retire(std::move(pending));
-  } else {
-    queue.push_back(std::move(pending));
-  }
+  if (last) Retire(queue, queue.begin());
   Write(std::move(buffer).IntoSlice(room - header_bytes, room + count * row_bytes));
 }
 
@@ -224,9 +219,11 @@ absl::Status GatherStream::GatherPiece(const Pending& pending, size_t count, uin
 
 void GatherStream::Write(const grpc::Slice& message) {
   writing_ = true;
-  // Each of what waits will be a message, whatever becomes of it. The first one carries the call's
-  // headers, which gRPC takes for written only when they have left.
-  buffering_ = std::exchange(has_written_, true) && has_urgent();
+  // Whatever else is urgent will be a message, whatever becomes of it. The first one carries the
+  // call's headers, which gRPC takes for written only when they have left.
+  bytes_buffered_ += message.size();
+  buffering_ = std::exchange(has_written_, true) && has_urgent() && bytes_buffered_ < kSendBytes;
+  if (!buffering_) bytes_buffered_ = 0;
   grpc::WriteOptions options;
   if (buffering_) options.set_buffer_hint();
   stream_.Write(grpc::ByteBuffer(&message, 1), options, written_.Tag());

@@ -25,6 +25,9 @@ inline constexpr size_t kPieceBytes = 256 << 10;
 // decode request waits for at most one of them.
 inline constexpr size_t kPieceBytesBesideDecode = 64 << 10;
 inline constexpr absl::Duration kDecodeActive = absl::Milliseconds(50);
+// Messages that leave in one send while they are smaller together: what a system call costs is
+// nothing beside more, and the client unpacks them while the next ones are gathered.
+inline constexpr size_t kSendBytes = 64 << 10;
 // Decode requests that are taken in before the first of them is answered, at most.
 inline constexpr size_t kDecodeBurst = 16;
 
@@ -39,7 +42,7 @@ size_t AnswerBufferBytes(size_t row_bytes);
 // 4. Reading stops while more short messages wait than requests may be in flight: a client that
 //    sends and never reads takes bounded memory.
 // 5. Answers are written in a turn, when the queue has no event waiting (a burst of decode requests
-//    sooner): the first messages of a turn are buffered and leave with its last one, in one send.
+//    sooner): small messages of a turn are buffered and leave with its last one, in one send.
 //    A piece of prefill has a turn of its own, after those.
 // 6. The object deletes itself when nothing is under way and the call is over.
 class GatherStream final : public LongCall {
@@ -95,7 +98,7 @@ class GatherStream final : public LongCall {
   bool can_write() const { return !writing_ && !broken_ && !finishing_; }
   size_t pending() const { return decode_.size() + prefill_.size(); }
   // Ends the life of a request in flight.
-  void Retire(std::unique_ptr<Pending> pending);
+  void Retire(PendingQueue& queue, PendingQueue::iterator pending);
 
   CallContext& context_;
   const CallCount count_;
@@ -113,7 +116,8 @@ class GatherStream final : public LongCall {
 
   bool reading_ = false;
   bool writing_ = false;
-  bool buffering_ = false;    // what is being written leaves with the next message
+  bool buffering_ = false;  // what is being written leaves with the next message
+  size_t bytes_buffered_ = 0;
   bool has_written_ = false;  // the call's headers are out
   bool noticed_ = false;      // the drain notice was queued
   bool read_closed_ = false;  // the client sends no more

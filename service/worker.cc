@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "absl/time/clock.h"
+#include "proto/base/spin.h"
 
 namespace engram {
 namespace {
@@ -78,12 +79,7 @@ bool Worker::TakeEvent() {
 }
 
 bool Worker::WaitForEvent() {
-  if (context_.options.spin > absl::ZeroDuration()) {
-    const absl::Time until = absl::Now() + context_.options.spin;
-    while (absl::Now() < until) {
-      if (TakeEvent()) return true;
-    }
-  }
+  if (SpinUntil(context_.options.spin, [this] { return TakeEvent(); })) return true;
   void* tag = nullptr;
   bool ok = false;
   if (context_.queue->AsyncNext(&tag, &ok, kForEver) != grpc::CompletionQueue::GOT_EVENT) {

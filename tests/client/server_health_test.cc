@@ -29,7 +29,7 @@ TEST(ServerHealth, AnswersToWhatItHadBeenAskedBeforeChangeNothing) {
   EXPECT_EQ(health.state(kStart + absl::Seconds(1)), State::kProbation);
 }
 
-TEST(ServerHealth, OnProbationOneAnswerDecides) {
+TEST(ServerHealth, OnProbationFiveAnswersBringItBackAndOneStrikeDoesNot) {
   ServerHealth health;
   for (int i = 0; i < 3; ++i) health.OnStrike(kStart);
   absl::Time now = kStart + absl::Seconds(1);
@@ -37,6 +37,8 @@ TEST(ServerHealth, OnProbationOneAnswerDecides) {
   EXPECT_EQ(health.state(now + absl::Milliseconds(1999)), State::kEjected);
   now += absl::Seconds(2);
   EXPECT_EQ(health.state(now), State::kProbation);
+  for (int i = 0; i < 4; ++i) health.OnSuccess(now);
+  EXPECT_FALSE(health.healthy());
   health.OnSuccess(now);
   EXPECT_TRUE(health.healthy());
   for (int i = 0; i < 3; ++i) health.OnStrike(now);  // and all is as at first

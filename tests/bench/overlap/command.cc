@@ -5,8 +5,8 @@
 namespace engram::bench {
 namespace {
 
-// A step is 12 ms: polling for longer than a wake-up takes would only take a core from the others.
-constexpr int64_t kDefaultSpinUs = 200;
+// Longer than a decode step: while steps go on, nobody has to be woken.
+constexpr int64_t kDefaultSpinUs = 100'000;
 
 }  // namespace
 

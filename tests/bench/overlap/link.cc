@@ -140,6 +140,7 @@ void Link::Forward() {
   while (!ending_.load(std::memory_order_relaxed)) {
     forwarder.Carry(std::chrono::nanoseconds(delay_ns_.load(std::memory_order_relaxed)),
                     loss_.load(std::memory_order_relaxed));
+    sched_yield();  // On two cores somebody else waits for this one.
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include "proto/base/spin.h"
+
 namespace engram::bench {
 
 LocalRows::LocalRows(const RowStore& store, const Geometry& geometry, StepBuffers& buffers,
@@ -48,9 +50,8 @@ bool LocalRows::Next(Order& order) {
     MutexLock lock(&mutex_);
     if (orders_.empty() && !ending_ && spin_ > Clock::duration(0)) {
       mutex_.Unlock();
-      const Clock::time_point until = Clock::now() + spin_;
-      while (asked_.load(std::memory_order_relaxed) == seen && Clock::now() < until) {
-      }
+      SpinUntil(absl::FromChrono(spin_),
+                [&] { return asked_.load(std::memory_order_relaxed) != seen; });
       mutex_.Lock();
     }
     while (orders_.empty() && !ending_) changed_.Wait(&mutex_);

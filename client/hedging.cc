@@ -1,4 +1,4 @@
-#include "client/hedge_policy.h"
+#include "client/hedging.h"
 
 #include <algorithm>
 #include <bit>
@@ -6,11 +6,11 @@
 
 namespace engram {
 
-size_t HedgePolicy::BucketOf(size_t rows) {
+size_t AnswerTimes::BucketOf(size_t rows) {
   return static_cast<size_t>(std::bit_width(std::min<uint64_t>(rows, UINT32_MAX)));
 }
 
-void HedgePolicy::OnAnswer(size_t rows, absl::Duration took) {
+void AnswerTimes::OnAnswer(size_t rows, absl::Duration took) {
   Estimate& estimate = estimates_[BucketOf(rows)];
   const double seconds = absl::ToDoubleSeconds(took);
   if (estimate.answers++ == 0) {
@@ -23,14 +23,14 @@ void HedgePolicy::OnAnswer(size_t rows, absl::Duration took) {
   estimate.mean += (seconds - estimate.mean) / 8;
 }
 
-absl::Duration HedgePolicy::Delay(size_t rows) const {
+absl::Duration AnswerTimes::LateAfter(size_t rows) const {
   const Estimate& estimate = estimates_[BucketOf(rows)];
-  if (share_ <= 0 || estimate.answers < kEnoughAnswers) return absl::InfiniteDuration();
-  return std::max(least_, absl::Seconds(estimate.mean + 4 * estimate.deviation));
+  if (estimate.answers < kEnoughAnswers) return absl::InfiniteDuration();
+  return absl::Seconds(estimate.mean + 4 * estimate.deviation);
 }
 
-bool HedgePolicy::Spend() {
-  if (tokens_ < 1) return false;
+bool HedgeBudget::Spend() {
+  if (share_ <= 0 || tokens_ < 1) return false;
   tokens_ -= 1;
   return true;
 }

@@ -19,9 +19,9 @@ using grpc::health::v1::Health;
 using grpc::health::v1::HealthCheckResponse;
 using testing::HasSubstr;
 
-class ServiceTest : public testing::Test {
+class GrpcClientTest : public testing::Test {
  protected:
-  ServiceTest()
+  GrpcClientTest()
       : cluster_(2),
         channel_(grpc::CreateChannel(cluster_.addresses()[0], grpc::InsecureChannelCredentials())),
         stub_(v1::EngramService::NewStub(channel_)),
@@ -29,7 +29,7 @@ class ServiceTest : public testing::Test {
     grpc::ClientContext context;
     EXPECT_TRUE(stub_->Describe(&context, {}, &description_).ok());
   }
-  ~ServiceTest() override { stream_context_.TryCancel(); }
+  ~GrpcClientTest() override { stream_context_.TryCancel(); }
 
   v1::GatherStreamRequest Request(uint64_t id, std::vector<uint32_t> rows) const {
     v1::GatherStreamRequest request;
@@ -77,7 +77,7 @@ std::string SynthRowBytes(uint64_t row) {
   return std::string(reinterpret_cast<const char*>(bytes), kSynthRowBytes);
 }
 
-TEST_F(ServiceTest, RowsAndChecksums) {
+TEST_F(GrpcClientTest, RowsAndChecksums) {
   v1::GatherStreamRequest request = Request(7, {3, 0xFFFFFFFF, 0});
   request.set_flags(v1::REQUEST_FLAG_CHECKSUMS);
   const v1::GatherStreamResponse response = Ask(request);
@@ -90,7 +90,7 @@ TEST_F(ServiceTest, RowsAndChecksums) {
   EXPECT_EQ(response.checksums(1), Crc32c(zeros.data(), kSynthRowBytes));
 }
 
-TEST_F(ServiceTest, LargeAnswersComeInPiecesInOrder) {
+TEST_F(GrpcClientTest, LargeAnswersComeInPiecesInOrder) {
   const v1::GatherStreamRequest request = Request(1, std::vector<uint32_t>(4096, 5));
   ASSERT_TRUE(stream_->Write(request));
   std::string rows;
@@ -104,7 +104,7 @@ TEST_F(ServiceTest, LargeAnswersComeInPiecesInOrder) {
   EXPECT_EQ(rows.size(), 4096 * kSynthRowBytes);
 }
 
-TEST_F(ServiceTest, BadRequestsGetAnErrorAndTheStreamGoesOn) {
+TEST_F(GrpcClientTest, BadRequestsGetAnErrorAndTheStreamGoesOn) {
   v1::GatherStreamRequest request = Request(1, {0});
   request.set_digest(std::string(32, 'x'));
   ExpectError(request, grpc::StatusCode::FAILED_PRECONDITION, "this server serves");
@@ -131,7 +131,7 @@ TEST_F(ServiceTest, BadRequestsGetAnErrorAndTheStreamGoesOn) {
   ExpectError(Request(0, {0}), grpc::StatusCode::INVALID_ARGUMENT, "request id 0");
 }
 
-TEST_F(ServiceTest, UnaryGather) {
+TEST_F(GrpcClientTest, UnaryGather) {
   v1::GatherRequest request;
   request.set_digest(description_.generations(0).digest());
   request.set_layer(1);
@@ -150,7 +150,7 @@ TEST_F(ServiceTest, UnaryGather) {
   EXPECT_TRUE(stub_->Gather(&third, request, &response).ok()) << "a default client can receive it";
 }
 
-TEST_F(ServiceTest, HealthAndDrain) {
+TEST_F(GrpcClientTest, HealthAndDrain) {
   const auto health = Health::NewStub(channel_);
   const auto check = [&](const std::string& service) {
     grpc::ClientContext context;
@@ -180,7 +180,7 @@ TEST_F(ServiceTest, HealthAndDrain) {
   context.TryCancel();
 }
 
-TEST_F(ServiceTest, GarbageOnThePortHarmsNobody) {
+TEST_F(GrpcClientTest, GarbageOnThePortHarmsNobody) {
   const std::string& address = cluster_.addresses()[0];
   sockaddr_in to{};
   to.sin_family = AF_INET;
@@ -197,7 +197,7 @@ TEST_F(ServiceTest, GarbageOnThePortHarmsNobody) {
   EXPECT_EQ(Ask(Request(1, {0})).rows(), SynthRowBytes(0));
 }
 
-TEST_F(ServiceTest, APortInUseIsNamed) {
+TEST_F(GrpcClientTest, APortInUseIsNamed) {
   auto table = LoadTable({.checkpoint = cluster_.checkpoint(),
                           .sidecar = "",
                           .shard = {},
