@@ -89,6 +89,10 @@ absl::Status ClientCore::WaitUntilConnected() {
           ", but ", table_->source, " serves that of ", ToHex(table_->digest)));
     }
   }
+  for (auto& thread : io_threads_) {
+    ASSIGN_OR_RETURN(auto folder, Folder::Create(options_, table_->geometry, table_->layout));
+    thread->fan_out().set_folder(std::move(folder));
+  }
   return LoadTokenMap(io_threads_[0]->fan_out().servers().connection());
 }
 
@@ -116,7 +120,7 @@ absl::Status ClientCore::SetServers(const std::vector<std::string>& servers) {
 
 ClientStats ClientCore::stats() const {
   ClientStats stats;
-  for (const auto& thread : io_threads_) thread->fan_out().stats().AddTo(stats);
+  for (const auto& thread : io_threads_) thread->fan_out().AddTo(stats);
   return stats;
 }
 

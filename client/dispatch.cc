@@ -87,8 +87,11 @@ void Dispatch::Ask(const std::shared_ptr<Part>& part, size_t server, Attempt::Ki
 
 RowScatter Dispatch::ScatterOf(const Part& part) {
   const LookupLayer& layer = part.layer;
-  return RowScatter(layer.plan == nullptr ? nullptr : layer.plan->positions.data() + part.begin,
-                    part.begin, part.rows(), layer.target);
+  if (layer.plan == nullptr) return RowScatter(nullptr, part.begin, part.rows(), layer.target);
+  RowScatter scatter(layer.plan->positions.data() + part.begin, part.begin, part.rows(),
+                     layer.target);
+  scatter.SetCopies(CopiesOf(*layer.plan, part.begin, part.end), layer.cache_rows);
+  return scatter;
 }
 
 // As far as the credit goes; one request is always let through.

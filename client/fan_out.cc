@@ -18,6 +18,9 @@ bool AllAreRows(std::span<const int64_t> ids, uint64_t layer_rows) {
   return beyond == 0;
 }
 
+// Rows of a layer whose requests leave before the next layer is made ready.
+constexpr size_t kLargeLayer = 16384;
+
 // Rows that were asked for rightly, of the right table, and cannot be had.
 bool IsMissing(const absl::Status& status) {
   switch (status.code()) {
@@ -67,9 +70,14 @@ void FanOut::StartLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& laye
   const absl::Status status = SendLayer(lookup, layer);
   if (!status.ok()) {
     FailLayer(*lookup, layer, status);
-  } else if (!layer.copies.empty()) {
+  } else if (!layer.copies.empty() || folder_->has_hits()) {
     Flush();  // What must travel does so while the rest is copied.
-    if (!layer.done.load(std::memory_order_relaxed)) CopyAhead(*lookup, layer);
+    if (!layer.done.load(std::memory_order_relaxed)) {
+      CopyAhead(*lookup, layer);
+      folder_->CopyHits(layer);
+    }
+  } else if (layer.rows >= kLargeLayer) {
+    Flush();
   }
   --layer.requests;
   EndPart(*lookup, layer);
@@ -78,7 +86,7 @@ void FanOut::StartLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& laye
 absl::Status FanOut::SendLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer) {
   RETURN_IF_ERROR(FillIds(*lookup, servers().table()->geometry.layers()[layer.index],
                           hasher_.has_value() ? &*hasher_ : nullptr, layer));
-  RETURN_IF_ERROR(Plan(layer));
+  RETURN_IF_ERROR(Plan(*lookup, layer));
   if (layer.plan != nullptr) ZeroMissing(*lookup, layer);
   const std::vector<Segment>& segments = servers().map().layer(layer.index).all();
   for (size_t group = 0; group < segments.size(); ++group) {
@@ -94,15 +102,21 @@ absl::Status FanOut::SendLayer(const std::shared_ptr<Lookup>& lookup, LookupLaye
 }
 
 // Says which rows go where, unless all go to one segment as they stand.
-absl::Status FanOut::Plan(LookupLayer& layer) {
+absl::Status FanOut::Plan(const Lookup& lookup, LookupLayer& layer) {
   const TableInfo& table = *servers().table();
   const uint64_t layer_rows = table.geometry.layers()[layer.index].rows;
   const LayerSegments& segments = servers().map().layer(layer.index);
-  if (segments.all().size() == 1 && AllAreRows(layer.ids, layer_rows)) return absl::OkStatus();
+  const bool folded = folder_->Fold(lookup, layer);
+  if (!folded && segments.all().size() == 1 && AllAreRows(layer.ids, layer_rows)) {
+    return absl::OkStatus();
+  }
   if (spare_plans_.empty()) spare_plans_.push_back(std::make_unique<ShardPlan>());
   layer.plan = std::move(spare_plans_.back());
   spare_plans_.pop_back();
-  const absl::Status status = PlanShards(layer.ids, layer_rows, segments, *layer.plan);
+  layer.cache_rows = folder_->cache_rows();
+  const absl::Status status = folded ? PlanShards(layer.ids, layer_rows, segments,
+                                                  folder_->columns(), folder_->fold(), *layer.plan)
+                                     : PlanShards(layer.ids, layer_rows, segments, *layer.plan);
   if (!status.ok()) {
     return absl::Status(status.code(), absl::StrCat("layer ", layer.layer, ": ", status.message()));
   }
@@ -134,6 +148,11 @@ void FanOut::NoteMissing(const Lookup& lookup, LookupLayer& layer, size_t begin,
     const size_t position = layer.plan == nullptr ? i : layer.plan->positions[i];
     layer.missing[position / lookup.columns.count()] = true;
   }
+  if (layer.plan == nullptr) return;
+  for (const RowCopy& copy : CopiesOf(*layer.plan, begin, end)) {
+    if (copy.to != RowCopy::To::kPosition) continue;
+    layer.missing[copy.place / lookup.columns.count()] = true;  // an n-gram's rows are one token's
+  }
 }
 
 void FanOut::Degrade(Lookup& lookup, LookupLayer& layer) {
@@ -151,6 +170,7 @@ void FanOut::Degrade(Lookup& lookup, LookupLayer& layer) {
 }
 
 void FanOut::FinishLayer(Lookup& lookup, LookupLayer& layer, const absl::Status& status) {
+  folder_->End(layer, status.ok() && layer.missing.empty());
   if (status.ok() && !layer.missing.empty()) Degrade(lookup, layer);
   if (!lookup.Finish(layer, status)) return;
   const size_t index = lookup.active_index;
@@ -214,6 +234,11 @@ void FanOut::EndOverdueLayer(Lookup& lookup, LookupLayer& layer) {
             absl::DeadlineExceededError(absl::StrCat("rows of layer ", layer.layer,
                                                      " did not come within ",
                                                      absl::FormatDuration(lookup.timeout))));
+}
+
+void FanOut::AddTo(ClientStats& stats) const {
+  dispatch_.stats().AddTo(stats);
+  if (folder_ != nullptr) folder_->AddTo(stats);
 }
 
 void FanOut::Shutdown() {

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "client/dispatch.h"
+#include "client/folder.h"
 #include "client/lookup.h"
 #include "client/options.h"
 #include "client/shard_plan.h"
@@ -40,7 +41,10 @@ class FanOut final : public Dispatch::Listener {
 
   ServerSet& servers() { return dispatch_.servers(); }
   const ServerSet& servers() const { return dispatch_.servers(); }
-  const StatsCounters& stats() const { return dispatch_.stats(); }
+
+  // Before the first lookup.
+  void set_folder(std::unique_ptr<Folder> folder) { folder_ = std::move(folder); }
+  void AddTo(ClientStats& stats) const;
 
   // Used by SubmitTokens; set before the first lookup by token ids.
   void set_hasher(RowHasher hasher) { hasher_ = std::move(hasher); }
@@ -53,7 +57,7 @@ class FanOut final : public Dispatch::Listener {
 
   void StartLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer);
   absl::Status SendLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer);
-  absl::Status Plan(LookupLayer& layer);
+  absl::Status Plan(const Lookup& lookup, LookupLayer& layer);
   // Notes that rows [begin, end) of the layer's plan will not come.
   void NoteMissing(const Lookup& lookup, LookupLayer& layer, size_t begin, size_t end);
   // The end of a part, or of a layer's start: the last one finishes the layer, unless it is.
@@ -71,6 +75,7 @@ class FanOut final : public Dispatch::Listener {
 
   Dispatch dispatch_;
   std::optional<RowHasher> hasher_;
+  std::unique_ptr<Folder> folder_;
   std::vector<std::shared_ptr<Lookup>> active_;          // each knows its place
   std::vector<std::shared_ptr<Lookup>> ended_;           // to be called back
   absl::Time next_deadline_ = absl::InfiniteFuture();    // not later than any active lookup's

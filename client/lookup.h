@@ -51,7 +51,9 @@ struct LookupLayer {
   std::span<const int64_t> ids;  // the caller's, or own_ids
   std::vector<int64_t> own_ids;
   std::vector<const LookupChunk*> copies;  // chunks whose rows a prefetch has, ascending
+  std::vector<uint32_t> filling;           // the cache's slots that take rows of this layer
   std::unique_ptr<ShardPlan> plan;         // null: the ids go to one segment, in their order
+  uint8_t* cache_rows = nullptr;           // where the plan's copies for the cache go
   size_t requests = 0;  // that are not yet over, whatever has become of the layer
 
   std::vector<bool> missing;  // [tokens], where rows of one could not be had; empty: none

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "client/step.h"
 #include "proto/sha256.h"
 
 namespace engram {
@@ -46,6 +47,15 @@ struct ClientOptions {
   uint32_t io_threads = 1;
   // Memory that all prefetches together may hold.
   uint64_t max_prefetch_bytes = uint64_t{1} << 30;
+  // N-grams that a lookup repeats are fetched once. Lookups in which next to nothing repeats
+  // (decode steps) are not looked through.
+  bool dedup = true;
+  // Memory for rows of n-grams that were fetched before, divided among the I/O threads; 0: none is
+  // kept. Taken as it fills.
+  uint64_t cache_bytes = 0;
+  // The columns that it keeps: lookups of others pass it by. A tensor-parallel rank names its own;
+  // default: all.
+  ColumnRange cache_columns = {};
   // How long an I/O thread and Wait poll before they sleep. A sleeping core takes 50 us and more
   // to wake; a polling one is busy.
   absl::Duration spin = absl::ZeroDuration();

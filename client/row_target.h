@@ -58,6 +58,22 @@ struct RowTarget {
     if (scale_bytes > 0) std::memcpy(out + value_bytes, scales + place * scale_bytes, scale_bytes);
   }
 
+  // The rows at positions from `from` on to positions from `to` on as well; they do not overlap.
+  void CopyRows(uint32_t from, uint32_t to, size_t count) const {
+    // In order they lie one behind the other.
+    const size_t at_once = in_order() ? count : 1;
+    const size_t scale_bytes = row_bytes - value_bytes;
+    for (uint32_t i = 0; i < count; i += static_cast<uint32_t>(at_once)) {
+      const size_t source = PlaceOf(from + i), place = PlaceOf(to + i);
+      std::memcpy(values + place * value_bytes, values + source * value_bytes,
+                  at_once * value_bytes);
+      if (scale_bytes > 0) {
+        std::memcpy(scales + place * scale_bytes, scales + source * scale_bytes,
+                    at_once * scale_bytes);
+      }
+    }
+  }
+
   void ZeroRow(uint32_t position) const { ZeroPlaces(PlaceOf(position), 1); }
   void ZeroPlaces(size_t begin, size_t count) const {
     const size_t scale_bytes = row_bytes - value_bytes;

@@ -10,6 +10,7 @@ namespace {
 // Rows whose places are computed at once, then copied: their bytes stay in the core's first cache
 // where values and scales go apart.
 constexpr size_t kPlacesAtOnce = 64;
+constexpr size_t kBytesBetweenCopies = 32 << 10;
 
 struct ScatterJob {
   const uint8_t* rows;
@@ -63,20 +64,58 @@ void ScatterRows(const uint8_t* rows, size_t row_bytes, size_t bytes, const uint
 
 bool RowScatter::Append(const uint8_t* data, size_t size) {
   if (size > bytes_left()) return false;
+  if (copies_.empty()) {
+    Scatter(data, size);
+    return true;
+  }
+  // Piece by piece, so that what is copied on is still in the core's second cache.
+  while (size > 0) {
+    const size_t now = std::min(size, kBytesBetweenCopies);
+    Scatter(data, now);
+    CopyOn();
+    data += now;
+    size -= now;
+  }
+  return true;
+}
+
+// Of a copy whose rows do not all belong to this request, the others are another one's.
+void RowScatter::CopyOn() {
+  const size_t row_bytes = target_.row_bytes;
+  const size_t rows_done = bytes_done_ / row_bytes;
+  size_t made = 0;
+  for (; made < copies_.size(); ++made) {
+    const RowCopy& copy = copies_[made];
+    const size_t begin = copy.row < first_ ? 0 : copy.row - first_;
+    const size_t end = std::min(copy.end() - first_, rows_);
+    if (end > rows_done) break;
+    const auto place = static_cast<uint32_t>(copy.place + (first_ + begin - copy.row));
+    if (copy.to == RowCopy::To::kPosition) {
+      target_.CopyRows(PositionOf(begin), place, end - begin);
+      continue;
+    }
+    for (size_t row = begin; row < end; ++row) {
+      target_.ReadRow(PositionOf(row), cache_rows_ + (place + row - begin) * row_bytes);
+    }
+  }
+  copies_ = copies_.subspan(made);
+}
+
+void RowScatter::Scatter(const uint8_t* data, size_t size) {
   const size_t row_bytes = target_.row_bytes;
   size_t row = bytes_done_ / row_bytes;
   const size_t within = bytes_done_ % row_bytes;
   bytes_done_ += size;
   if (positions_ == nullptr && target_.in_order() && target_.whole_rows()) {
     if (size > 0) std::memcpy(target_.values + (first_ + row) * row_bytes + within, data, size);
-    return true;
+    return;
   }
   if (within != 0) {  // The rest of a row that was cut.
     const size_t part = std::min(size, row_bytes - within);
     target_.CopyPart(PositionOf(row), within, data, part);
     data += part;
     size -= part;
-    if (within + part < row_bytes) return true;
+    if (within + part < row_bytes) return;
     ++row;
   }
   const size_t whole = size / row_bytes;
@@ -84,7 +123,6 @@ bool RowScatter::Append(const uint8_t* data, size_t size) {
   data += whole * row_bytes;
   size -= whole * row_bytes;
   if (size > 0) target_.CopyPart(PositionOf(row + whole), 0, data, size);
-  return true;
 }
 
 void RowScatter::CopyWhole(const uint8_t* data, size_t row, size_t count) const {

@@ -3,9 +3,20 @@
 #define ENGRAM_CLIENT_STATS_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace engram {
+
+// N-grams of one order and layer that were looked through for what need not be fetched.
+struct NgramStats {
+  uint32_t layer = 0;
+  uint32_t order = 0;
+  uint64_t looked_at = 0;
+  uint64_t duplicates = 0;  // of an earlier one in their lookup
+  uint64_t cached = 0;      // served from the client's cache
+};
 
 // Since the client was made, all of its I/O threads together.
 struct ClientStats {
@@ -17,7 +28,9 @@ struct ClientStats {
   uint64_t degraded_tokens = 0;  // tokens, a layer each, that got zeros instead of rows
   uint64_t verified_rows = 0;    // held against their checksums
   uint64_t checksum_failures = 0;
-  uint64_t row_bytes = 0;  // received
+  uint64_t row_bytes = 0;          // received
+  std::vector<NgramStats> ngrams;  // [layers, orders]
+  uint64_t cache_bytes = 0;        // memory of the cache, keys and all
 };
 
 // The same while they are counted: written by one I/O thread, read by any.
@@ -47,6 +60,17 @@ struct StatsCounters {
     stats.checksum_failures += checksum_failures.load(std::memory_order_relaxed);
     stats.row_bytes += row_bytes.load(std::memory_order_relaxed);
   }
+};
+
+// The same of n-grams. [layers, orders]
+struct NgramCounters {
+  struct Order {
+    std::atomic<uint64_t> looked_at{0};
+    std::atomic<uint64_t> duplicates{0};
+    std::atomic<uint64_t> cached{0};
+  };
+  explicit NgramCounters(size_t count) : orders(count) {}
+  std::vector<Order> orders;
 };
 
 }  // namespace engram

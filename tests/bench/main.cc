@@ -13,6 +13,7 @@
 #include "tests/bench/peers/naive_server.h"
 #include "tests/bench/peers/raw_server.h"
 #include "tests/bench/sharing.h"
+#include "tests/bench/text.h"
 
 namespace engram::bench {
 namespace {
@@ -133,6 +134,24 @@ void AddSharing(CLI::App& app, const char* name, const char* what,
   sharing->callback([=, &command] { command = [=] { return Print(run(flags->Take())); }; });
 }
 
+void AddText(CLI::App& app, Command& command) {
+  CLI::App* text = app.add_subcommand("text", "chunks of real text, whose n-grams repeat");
+  const auto flags = TimedFlags<TextOptions>(text);
+  TextOptions& options = flags->options;
+  text->add_option("--trace", options.trace, "file of token ids")->capture_default_str();
+  text->add_option("--cache-mb", options.cache_mb, "caches of the client, with commas")
+      ->delimiter(',');
+  text->add_option("--only", options.only, "variants beside `off`, with commas")->delimiter(',');
+  text->add_option("--chunk", options.chunk, "tokens a lookup")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  text->add_option("--rows", options.rows, "of a layer")->capture_default_str();
+  text->add_option("--rounds", options.rounds, "runs of each")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  text->callback([=, &command] { command = [=] { return Print(RunText(flags->Take())); }; });
+}
+
 // What `peers` starts; for nobody else, so the help does not name them.
 void AddPeerServers(CLI::App& app, Command& command) {
   CLI::App* raw = app.add_subcommand("raw-server")->group("");
@@ -162,6 +181,7 @@ int Main(int argc, char** argv) {
   AddPeers(app, command);
   AddSharing(app, "fairness", "small lookups beside large ones", RunFairness, command);
   AddSharing(app, "cores", "a server on one core and on two", RunCores, command);
+  AddText(app, command);
   AddPeerServers(app, command);
   try {
     app.parse(argc, argv);

@@ -1,0 +1,156 @@
+#include "client/folder.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/scatter.h"
+#include "proto/base/status_macros.h"
+
+namespace engram {
+namespace {
+
+// Looking an n-gram up among those of its lookup costs 10 ns, in the cache 50 to 100; fetching one
+// 500 and more, with what the server does.
+constexpr double kDedupWorthwhile = 0.02;
+constexpr double kCacheWorthwhile = 0.05;
+// N-grams after which the cache's first ones count for little: it takes a while to fill.
+constexpr double kCacheWindow = 1 << 17;
+constexpr size_t kSizes = 33;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Folder>> Folder::Create(const ClientOptions& options,
+                                                       const Geometry& geometry,
+                                                       const RowLayout& layout) {
+  std::unique_ptr<RowCache> cache;
+  if (options.cache_bytes > 0) {
+    ColumnRange columns = options.cache_columns;
+    if (columns == ColumnRange{}) columns = {0, geometry.columns()};
+    if (columns.begin >= columns.end || columns.end > geometry.columns()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("client option `cache_columns` is [", columns.begin, ", ", columns.end,
+                       "), of a layer that has ", geometry.columns(), " columns"));
+    }
+    absl::StatusOr<std::unique_ptr<RowCache>> made =
+        RowCache::Create(options.cache_bytes / options.io_threads,
+                         NgramColumns(geometry.params().heads, columns), layout.row_bytes());
+    if (!made.ok()) {
+      return absl::Status(made.status().code(),
+                          absl::StrCat("client option `cache_bytes`: ", made.status().message()));
+    }
+    cache = *std::move(made);
+  }
+  return std::unique_ptr<Folder>(new Folder(options.dedup, geometry, std::move(cache)));
+}
+
+Folder::Folder(bool dedup, const Geometry& geometry, std::unique_ptr<RowCache> cache)
+    : dedup_(dedup),
+      geometry_(geometry),
+      cache_(std::move(cache)),
+      columns_(geometry.params().heads, {0, geometry.columns()}),
+      dedup_pays_(kSizes, Payoff(kDedupWorthwhile)),
+      cache_pays_(kCacheWorthwhile),
+      counters_(geometry.layers().size() * geometry.params().orders()) {}
+
+bool Folder::Fold(const Lookup& lookup, LookupLayer& layer) {
+  hits_.clear();
+  // Ids that are no tokens' columns have no n-grams.
+  if (layer.ids.empty() || layer.ids.size() % lookup.columns.count() != 0) return false;
+  if (lookup.columns != columns_.range()) {
+    columns_ = NgramColumns(geometry_.params().heads, lookup.columns);
+  }
+  const size_t ngrams = layer.ids.size() / columns_.columns() * columns_.parts();
+  Payoff& dedup_pays = dedup_pays_[std::bit_width(ngrams)];
+  const bool dedup = dedup_ && dedup_pays.Try();
+  const bool cached = cache_ != nullptr && cache_->columns() == columns_ && cache_pays_.Try();
+  if (!dedup && !cached) return false;
+  fold_.Reset(ngrams);
+  size_t spared = 0;
+  if (dedup) {
+    spared = deduplicator_.Run(layer.ids, columns_, fold_);
+    dedup_pays.Learn(ngrams, spared, 0.5);
+  }
+  if (cached) {
+    const size_t hits = FindCached(layer);
+    cache_pays_.Learn(ngrams - spared, hits,
+                      std::min(1.0, static_cast<double>(ngrams) / kCacheWindow));
+    spared += hits;
+  }
+  Count(layer.index);
+  return spared > 0 || !layer.filling.empty();
+}
+
+size_t Folder::FindCached(LookupLayer& layer) {
+  cache_->Begin();
+  uint32_t ngram = 0;
+  for (const int64_t* token = layer.ids.data(); ngram < fold_.source.size();
+       token += columns_.columns()) {
+    for (uint32_t part = 0; part < columns_.parts(); ++part, ++ngram) {
+      if (fold_.source[ngram] != NgramFold::Source::kFetch) continue;
+      const std::span<const int64_t> ids(token + columns_.begin(part), columns_.size(part));
+      if (!AllAreRows(ids)) continue;
+      const RowCache::Found found = cache_->Find(layer.index, part, ids);
+      fold_.slot[ngram] = found.slot;
+      if (found.hit) {
+        fold_.source[ngram] = NgramFold::Source::kCached;
+        hits_.push_back(ngram);
+      } else if (found.slot != RowCache::kNone) {
+        layer.filling.push_back(found.slot);
+      }
+    }
+  }
+  return hits_.size();
+}
+
+void Folder::CopyHits(const LookupLayer& layer) const {
+  const size_t row_bytes = layer.target.row_bytes;
+  for (const uint32_t hit : hits_) {
+    const uint8_t* const rows =
+        cache_->rows() + size_t{fold_.slot[hit]} * cache_->slot_rows() * row_bytes;
+    uint32_t ngram = hit;
+    do {
+      RowScatter scatter(nullptr, columns_.First(ngram), columns_.Size(ngram), layer.target);
+      scatter.Append(rows, columns_.Size(ngram) * row_bytes);
+      ngram = fold_.next[ngram];
+    } while (ngram != 0);
+  }
+}
+
+void Folder::End(LookupLayer& layer, bool ok) {
+  for (const uint32_t slot : layer.filling) ok ? cache_->Commit(slot) : cache_->Release(slot);
+  layer.filling.clear();
+}
+
+void Folder::Count(size_t layer_index) {
+  NgramCounters::Order* const orders =
+      counters_.orders.data() + layer_index * geometry_.params().orders();
+  for (uint32_t part = 0; part < columns_.parts(); ++part) {
+    size_t duplicates = 0, cached = 0, all = 0;
+    for (size_t u = part; u < fold_.source.size(); u += columns_.parts(), ++all) {
+      duplicates += fold_.source[u] == NgramFold::Source::kDuplicate ? 1 : 0;
+      cached += fold_.source[u] == NgramFold::Source::kCached ? 1 : 0;
+    }
+    NgramCounters::Order& order = orders[columns_.order(part)];
+    StatsCounters::Add(order.looked_at, all);
+    StatsCounters::Add(order.duplicates, duplicates);
+    StatsCounters::Add(order.cached, cached);
+  }
+}
+
+void Folder::AddTo(ClientStats& stats) const {
+  stats.ngrams.resize(counters_.orders.size());
+  for (size_t i = 0; i < counters_.orders.size(); ++i) {
+    NgramStats& sum = stats.ngrams[i];
+    const NgramCounters::Order& order = counters_.orders[i];
+    sum.layer = geometry_.layers()[i / geometry_.params().orders()].layer_id;
+    sum.order = static_cast<uint32_t>(i % geometry_.params().orders()) + 2;
+    sum.looked_at += order.looked_at.load(std::memory_order_relaxed);
+    sum.duplicates += order.duplicates.load(std::memory_order_relaxed);
+    sum.cached += order.cached.load(std::memory_order_relaxed);
+  }
+  if (cache_ != nullptr) stats.cache_bytes += cache_->bytes();
+}
+
+}  // namespace engram

@@ -1,0 +1,282 @@
+#include "tests/bench/text.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstring>
+#include <iostream>
+#include <map>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "client/client.h"
+#include "proto/base/status_macros.h"
+#include "storage/checkpoint.h"
+#include "storage/synth_rows.h"
+#include "storage/table.h"
+#include "tests/bench/child_process.h"
+#include "tests/bench/engramd_process.h"
+#include "tests/bench/overlap/step_ids.h"
+#include "tests/bench/peer_tables.h"
+#include "tests/bench/peers/peer.h"
+#include "tests/bench/statistics.h"
+
+namespace engram::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr uint32_t kBareBatch = 16384;
+constexpr uint32_t kBareDepth = 4;
+constexpr size_t kUniformChunks = 32;
+constexpr size_t kGroup = 4;
+constexpr size_t kDepth = 2;
+constexpr char kOff[] = "off";
+
+// What a client may spare.
+struct Variant {
+  std::string name;
+  bool dedup = false;
+  uint64_t cache_bytes = 0;
+};
+
+// One pass over the chunks.
+struct Pass {
+  double seconds = 0;
+  uint64_t rows = 0;
+  ClientStats stats;  // of this pass alone
+
+  double rows_per_s() const { return static_cast<double>(rows) / seconds; }
+};
+
+ClientStats Since(const ClientStats& before, ClientStats after) {
+  after.row_bytes -= before.row_bytes;
+  for (size_t i = 0; i < after.ngrams.size(); ++i) {
+    after.ngrams[i].looked_at -= before.ngrams[i].looked_at;
+    after.ngrams[i].duplicates -= before.ngrams[i].duplicates;
+    after.ngrams[i].cached -= before.ngrams[i].cached;
+  }
+  return after;
+}
+
+class TextBench {
+ public:
+  TextBench(const TextOptions& options, const Table& local, std::string server)
+      : options_(options), local_(local), server_(std::move(server)) {
+    const size_t rows = size_t{options.chunk} * local.geometry.columns();
+    const size_t bytes = rows * local.rows->layout().row_bytes();
+    for (Buffers& buffers : buffers_) {
+      buffers.assign(local.geometry.layers().size(), std::vector<uint8_t>(bytes));
+    }
+    right_.resize(bytes);
+  }
+
+  absl::StatusOr<std::unique_ptr<Client>> Connect(const Variant& variant) const {
+    ClientOptions options;
+    options.servers = {server_};
+    options.spin = options_.spin;
+    options.dedup = variant.dedup;
+    options.cache_bytes = variant.cache_bytes;
+    return Client::Connect(options);
+  }
+
+  // Both layers of every chunk, two lookups in flight. After every kGroup chunks the clock stands
+  // still while all of their rows are compared with the table's. The first group is not counted.
+  absl::StatusOr<Pass> Run(Client& client, const StepPool& chunks) {
+    Pass pass;
+    ClientStats before = client.stats();
+    for (size_t first = 0; first + kGroup <= chunks.size(); first += kGroup) {
+      const Clock::time_point start = Clock::now();
+      RETURN_IF_ERROR(RunGroup(client, chunks, first));
+      const std::chrono::duration<double> took = Clock::now() - start;
+      for (size_t i = 0; i < kGroup; ++i) {
+        RETURN_IF_ERROR(Check(chunks[first + i], buffers_[i]));
+        if (first == 0) continue;
+        for (const std::vector<int64_t>& ids : chunks[first + i]) pass.rows += ids.size();
+      }
+      if (first == 0) before = client.stats();
+      if (first > 0) pass.seconds += took.count();
+    }
+    pass.stats = Since(before, client.stats());
+    return pass;
+  }
+
+ private:
+  using Buffers = std::vector<std::vector<uint8_t>>;  // by layer, [chunk, columns, row_bytes]
+
+  absl::Status RunGroup(Client& client, const StepPool& chunks, size_t first) {
+    std::array<Ticket, kGroup> tickets;
+    for (size_t i = 0; i < kGroup + kDepth; ++i) {
+      if (i >= kDepth) RETURN_IF_ERROR(tickets[i - kDepth].WaitAll());
+      if (i >= kGroup) continue;
+      std::vector<RowsLookup> requests;
+      for (size_t layer = 0; layer < buffers_[i].size(); ++layer) {
+        requests.push_back({client.geometry().layers()[layer].layer_id, chunks[first + i][layer],
+                            std::span(buffers_[i][layer])});
+      }
+      ASSIGN_OR_RETURN(tickets[i],
+                       client.SubmitRows(requests, {.priority = LookupPriority::kPrefill}));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Check(const StepIds& ids, const Buffers& buffers) {
+    for (size_t layer = 0; layer < buffers.size(); ++layer) {
+      const std::span<const uint64_t> rows(reinterpret_cast<const uint64_t*>(ids[layer].data()),
+                                           ids[layer].size());
+      const uint32_t id = local_.geometry.layers()[layer].layer_id;
+      RETURN_IF_ERROR(local_.rows->Gather(id, rows, right_.data(), nullptr));
+      if (std::memcmp(right_.data(), buffers[layer].data(),
+                      rows.size() * local_.rows->layout().row_bytes()) != 0) {
+        return absl::InternalError(absl::StrCat("layer ", id, ": a wrong row"));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  const TextOptions& options_;
+  const Table& local_;
+  const std::string server_;
+  std::array<Buffers, kGroup> buffers_;
+  std::vector<uint8_t> right_;
+};
+
+absl::StatusOr<double> BareRate(const PeerSetup& setup, const std::vector<int64_t>& ids,
+                                absl::Duration time) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Peer> bare, MakeRawPeer(setup));
+  BatchRun warm({ids, kBareBatch, kBareDepth, kSynthRowBytes, time / 8, nullptr});
+  RETURN_IF_ERROR(bare->Ask(warm));
+  BatchRun run({ids, kBareBatch, kBareDepth, kSynthRowBytes, time, nullptr});
+  RETURN_IF_ERROR(bare->Ask(run));
+  return run.rows_per_s();
+}
+
+absl::StatusOr<StepPool> Chunks(const Table& table, const TokenTrace& text, uint32_t chunk) {
+  Shape shape;
+  shape.name = "text";
+  shape.tokens_per_sequence = chunk;
+  return StepPool::Hash(table.geometry, table.token_map.has_value() ? &*table.token_map : nullptr,
+                        text, shape, SIZE_MAX);
+}
+
+// Text in which nothing repeats: token ids by lot.
+TokenTrace UniformText(const Table& table, uint32_t chunk) {
+  std::mt19937_64 random(1);
+  std::vector<uint32_t> tokens(kUniformChunks * chunk);
+  const uint32_t most = table.token_map.has_value()
+                            ? static_cast<uint32_t>(table.token_map->compressed().size())
+                            : table.geometry.params().compressed_vocab;
+  for (uint32_t& token : tokens) token = static_cast<uint32_t>(random() % most);
+  return {std::move(tokens)};
+}
+
+nlohmann::json ReportOf(const std::vector<Pass>& passes, const std::vector<double>& bare,
+                        const std::vector<Pass>& off) {
+  std::vector<double> rates, to_bare, to_off;
+  for (size_t i = 0; i < passes.size(); ++i) {
+    rates.push_back(passes[i].rows_per_s());
+    to_bare.push_back(rates.back() / bare[i]);
+    to_off.push_back(rates.back() / off[i].rows_per_s());
+  }
+  const Pass& last = passes.back();
+  nlohmann::json report = {{"rows_per_s", Median(rates)},
+                           {"over_bare", Median(to_bare)},
+                           {"over_off", Median(to_off)},
+                           {"wire_share", static_cast<double>(last.stats.row_bytes) /
+                                              (static_cast<double>(last.rows) * kSynthRowBytes)},
+                           {"cache_bytes", last.stats.cache_bytes},
+                           {"checked_rows", last.rows},
+                           {"orders", nlohmann::json::array()}};
+  const auto share = [](uint64_t part, uint64_t all) {
+    return all == 0 ? 0 : static_cast<double>(part) / static_cast<double>(all);
+  };
+  for (const NgramStats& order : last.stats.ngrams) {
+    report["orders"].push_back({{"layer", order.layer},
+                                {"order", order.order},
+                                {"duplicates", share(order.duplicates, order.looked_at)},
+                                {"cached", share(order.cached, order.looked_at)}});
+  }
+  return report;
+}
+
+std::vector<Variant> Variants(const TextOptions& options) {
+  std::vector<Variant> variants = {{kOff}, {"dedup", true}};
+  for (const uint32_t mb : options.cache_mb) {
+    const uint64_t bytes = uint64_t{mb} * 1'000'000;
+    variants.push_back({absl::StrCat("cache_", mb, "mb"), false, bytes});
+    variants.push_back({absl::StrCat("dedup_cache_", mb, "mb"), true, bytes});
+  }
+  if (options.only.empty()) return variants;
+  std::erase_if(variants, [&](const Variant& variant) {
+    return variant.name != kOff &&
+           std::find(options.only.begin(), options.only.end(), variant.name) == options.only.end();
+  });
+  return variants;
+}
+
+}  // namespace
+
+absl::StatusOr<nlohmann::json> RunText(const TextOptions& options) {
+  PeerSetup setup;
+  RETURN_IF_ERROR(PinToCore(setup.client_core));
+  ASSIGN_OR_RETURN(TokenTrace first, ReadTokenTrace(options.trace));
+  const size_t half = first.size() / 2;
+  const TokenTrace second(first.begin() + static_cast<ptrdiff_t>(half), first.end());
+  first.resize(half);
+
+  ASSIGN_OR_RETURN(const ScratchDirectory scratch, ScratchDirectory::Create(""));
+  setup.directory = scratch.path();
+  setup.checkpoint = absl::StrCat(scratch.path(), "/table");
+  setup.shard_map = absl::StrCat(setup.checkpoint, ".map");
+  setup.rows = options.rows;
+  setup.spin = options.spin;
+  std::cerr << "writing a table\n";
+  RETURN_IF_ERROR(MakePeerTable(setup.checkpoint, options.rows));
+  LoadOptions load;
+  load.checkpoint = setup.checkpoint;
+  ASSIGN_OR_RETURN(const Table local, LoadTable(load));
+  ASSIGN_OR_RETURN(const StepPool warming, Chunks(local, first, options.chunk));
+  ASSIGN_OR_RETURN(const StepPool chunks, Chunks(local, second, options.chunk));
+  ASSIGN_OR_RETURN(const StepPool uniform,
+                   Chunks(local, UniformText(local, options.chunk), options.chunk));
+  std::vector<int64_t> bare_ids;
+  for (size_t i = 0; i < std::min<size_t>(chunks.size(), kUniformChunks); ++i) {
+    bare_ids.insert(bare_ids.end(), chunks[i][0].begin(), chunks[i][0].end());
+  }
+  bare_ids.resize(bare_ids.size() / kBareBatch * kBareBatch);
+
+  ASSIGN_OR_RETURN(
+      const auto server,
+      EngramdProcess::Start({"--checkpoint", setup.checkpoint, "--threads", "1", "--spin-us",
+                             absl::StrCat(absl::ToInt64Microseconds(options.spin))},
+                            setup.server_core));
+  TextBench bench(options, local, server->address());
+  std::vector<double> bare;
+  std::map<std::string, std::vector<Pass>> on_text, on_uniform;
+  std::vector<Variant> turns = Variants(options);
+  for (uint32_t round = 0; round < options.rounds; ++round) {
+    std::cerr << "round " << round + 1 << "\n";
+    ASSIGN_OR_RETURN(bare.emplace_back(), BareRate(setup, bare_ids, options.time));
+    std::rotate(turns.begin(), turns.begin() + 1, turns.end());
+    for (const Variant& variant : turns) {
+      ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, bench.Connect(variant));
+      if (variant.cache_bytes > 0) RETURN_IF_ERROR(bench.Run(*client, warming).status());
+      ASSIGN_OR_RETURN(on_text[variant.name].emplace_back(), bench.Run(*client, chunks));
+      ASSIGN_OR_RETURN(on_uniform[variant.name].emplace_back(), bench.Run(*client, uniform));
+    }
+  }
+  nlohmann::json report = {{"trace", options.trace},
+                           {"chunk_tokens", options.chunk},
+                           {"chunks", chunks.size()},
+                           {"rounds", options.rounds},
+                           {"bare_rows_per_s", Median(bare)}};
+  for (const auto& [name, passes] : on_text) {
+    report["text"][name] = ReportOf(passes, bare, on_text[kOff]);
+  }
+  for (const auto& [name, passes] : on_uniform) {
+    report["uniform"][name] = ReportOf(passes, bare, on_uniform[kOff]);
+  }
+  return report;
+}
+
+}  // namespace engram::bench
