@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "client/cache_filler.h"
 #include "proto/base/status_macros.h"
 
 namespace engram {
@@ -93,7 +94,8 @@ absl::Status ClientCore::WaitUntilConnected() {
     ASSIGN_OR_RETURN(auto folder, Folder::Create(options_, table_->geometry, table_->layout));
     thread->fan_out().set_folder(std::move(folder));
   }
-  return LoadTokenMap(io_threads_[0]->fan_out().servers().connection());
+  RETURN_IF_ERROR(LoadTokenMap(io_threads_[0]->fan_out().servers().connection()));
+  return options_.hot_ngrams.empty() ? absl::OkStatus() : FillCaches(*this);
 }
 
 // What any of the threads misses.

@@ -36,6 +36,8 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   const ClientOptions& options() const { return options_; }
   const TableInfo& table() const { return *table_; }
   const std::optional<TokenMap>& token_map() const { return token_map_; }
+  // Of one I/O thread; to be used before its first lookup.
+  Folder& folder(size_t thread) { return io_threads_[thread]->fan_out().folder(); }
   const RowHasher& hasher() const { return io_threads_[0]->fan_out().hasher(); }
   std::vector<RowRange> MissingRanges() const;
   absl::Status SetServers(const std::vector<std::string>& servers);

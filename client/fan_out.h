@@ -44,6 +44,7 @@ class FanOut final : public Dispatch::Listener {
 
   // Before the first lookup.
   void set_folder(std::unique_ptr<Folder> folder) { folder_ = std::move(folder); }
+  Folder& folder() { return *folder_; }
   void AddTo(ClientStats& stats) const;
 
   // Used by SubmitTokens; set before the first lookup by token ids.

@@ -63,8 +63,9 @@ bool Folder::Fold(const Lookup& lookup, LookupLayer& layer) {
   }
   const size_t ngrams = layer.ids.size() / columns_.columns() * columns_.parts();
   Payoff& dedup_pays = dedup_pays_[std::bit_width(ngrams)];
-  const bool dedup = dedup_ && dedup_pays.Try();
-  const bool cached = cache_ != nullptr && cache_->columns() == columns_ && cache_pays_.Try();
+  const bool dedup = dedup_ && !lookup.fills_cache && dedup_pays.Try();
+  const bool cached = cache_ != nullptr && cache_->columns() == columns_ &&
+                      (lookup.fills_cache || cache_pays_.Try());
   if (!dedup && !cached) return false;
   fold_.Reset(ngrams);
   size_t spared = 0;
@@ -74,6 +75,7 @@ bool Folder::Fold(const Lookup& lookup, LookupLayer& layer) {
   }
   if (cached) {
     const size_t hits = FindCached(layer);
+    if (lookup.fills_cache) return true;
     cache_pays_.Learn(ngrams - spared, hits,
                       std::min(1.0, static_cast<double>(ngrams) / kCacheWindow));
     spared += hits;

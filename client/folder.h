@@ -30,6 +30,7 @@ class Folder {
   bool Fold(const Lookup& lookup, LookupLayer& layer);
   const NgramFold& fold() const { return fold_; }
   const NgramColumns& columns() const { return columns_; }
+  RowCache* cache() { return cache_.get(); }
   // Where the cache's rows lie; null without one.
   uint8_t* cache_rows() const { return cache_ == nullptr ? nullptr : cache_->rows(); }
 

@@ -153,6 +153,8 @@ class Lookup : public std::enable_shared_from_this<Lookup> {
   std::vector<uint8_t> dead;         // and of a prefetch
   std::unique_ptr<PrefetchMemory> memory;
 
+  bool fills_cache = false;  // for that alone: it says nothing of what is asked for
+
   // Nobody wants it any more: if it has not been started, it need not be.
   std::atomic<bool> dropped{false};
 

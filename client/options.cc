@@ -34,6 +34,9 @@ absl::Status ClientOptions::Validate() const {
   if (credit_bytes == 0) return complain("credit_bytes", "is 0");
   if (rows_per_request == 0) return complain("rows_per_request", "is 0");
   if (io_threads == 0 || io_threads > 64) return complain("io_threads", "is not in [1, 64]");
+  if (!hot_ngrams.empty() && cache_bytes == 0) {
+    return complain("hot_ngrams", "is given, but `cache_bytes` is 0");
+  }
   if (spin < absl::ZeroDuration()) return complain("spin", "is negative");
   return absl::OkStatus();
 }

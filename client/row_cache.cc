@@ -11,12 +11,13 @@
 namespace engram {
 namespace {
 
-// Counters are halved when so many n-grams were counted for every slot.
-constexpr uint64_t kPeriod = 5;
+// Counters are halved when so many n-grams were counted for every slot. What text repeats it
+// repeats over millions of tokens: of periods from 2 to 30 longer ones hit more.
+constexpr uint64_t kPeriod = 30;
 constexpr uint8_t kMostCounted = 255;
 constexpr size_t kHugePage = 2 << 20;
-// An n-gram's counters, all in one line of the sketch.
-constexpr int kCounters = 4;
+// Counters for each slot, so that n-grams that are not held do not count for one another.
+constexpr size_t kCountersPerSlot = 16;
 
 uint64_t Mix(uint64_t x) {
   x = (x ^ x >> 33) * 0xff51afd7ed558ccd;
@@ -35,9 +36,8 @@ uint64_t Hash(size_t layer_index, std::span<const int64_t> ids) {
 absl::StatusOr<std::unique_ptr<RowCache>> RowCache::Create(uint64_t bytes, NgramColumns columns,
                                                            size_t row_bytes) {
   const uint64_t slot_rows = columns.max_size();
-  // A line of the sketch serves as many slots as it has counters for.
   const uint64_t slot_bytes =
-      slot_rows * row_bytes + sizeof(Slot) + (1 + slot_rows) * sizeof(int64_t) + 2 * kCounters;
+      slot_rows * row_bytes + sizeof(Slot) + (1 + slot_rows) * sizeof(int64_t) + kCountersPerSlot;
   const uint64_t sets = bytes / (kWays * slot_bytes);
   if (sets == 0) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -55,11 +55,10 @@ absl::StatusOr<std::unique_ptr<RowCache>> RowCache::Create(uint64_t bytes, Ngram
   }
   if (row_memory >= kHugePage) madvise(rows, row_memory, MADV_HUGEPAGE);
   return std::unique_ptr<RowCache>(
-      new RowCache(std::move(columns), sets, row_bytes, static_cast<uint8_t*>(rows), row_memory));
+      new RowCache(std::move(columns), sets, static_cast<uint8_t*>(rows), row_memory));
 }
 
-RowCache::RowCache(NgramColumns columns, size_t sets, size_t row_bytes, uint8_t* rows,
-                   uint64_t row_memory)
+RowCache::RowCache(NgramColumns columns, size_t sets, uint8_t* rows, uint64_t row_memory)
     : columns_(std::move(columns)),
       slot_rows_(columns_.max_size()),
       sets_(sets),
@@ -67,8 +66,8 @@ RowCache::RowCache(NgramColumns columns, size_t sets, size_t row_bytes, uint8_t*
       row_memory_(row_memory),
       slots_(sets * kWays),
       keys_(slots_.size() * (1 + slot_rows_), -1),
-      sketch_(std::max<size_t>(1, std::bit_floor(slots_.size() * 2 * kCounters / kLineCounters))) {
-  static_cast<void>(row_bytes);
+      sketch_(
+          std::max<size_t>(1, std::bit_floor(slots_.size() * kCountersPerSlot / kLineCounters))) {
   bytes_ = row_memory_ + slots_.size() * sizeof(Slot) + keys_.size() * sizeof(int64_t) +
            sketch_.size() * sizeof(Line);
 }
@@ -82,21 +81,33 @@ bool RowCache::Holds(size_t slot, size_t layer_index, std::span<const int64_t> i
          (ids.size() == slot_rows_ || key[1 + ids.size()] == -1);
 }
 
-uint8_t RowCache::Count(uint64_t hash) {
-  if (++counted_ >= kPeriod * slots_.size()) Age();
+RowCache::Counters RowCache::CountersOf(uint64_t hash) {
+  hash = Mix(hash);
   Line& line = sketch_[hash & (sketch_.size() - 1)];
-  std::array<uint8_t*, kCounters> counters;
-  uint8_t least = kMostCounted;
-  for (int i = 0; i < kCounters; ++i) {
-    // Six bits each, of those that choose neither the line nor the tag.
-    counters[i] = &line.counters[(hash >> (32 - 6 * (i + 1) + 24)) % kLineCounters];
-    least = std::min(least, *counters[i]);
+  Counters counters;
+  for (size_t i = 0; i < counters.size(); ++i) {
+    counters[i] = &line.counters[(hash >> (64 - 6 * (i + 1))) % kLineCounters];
   }
+  return counters;
+}
+
+uint8_t RowCache::CountOnce(uint64_t hash) {
+  if (++counted_ >= kPeriod * slots_.size()) Age();
+  const Counters counters = CountersOf(hash);
+  uint8_t least = kMostCounted;
+  for (const uint8_t* const counter : counters) least = std::min(least, *counter);
   if (least == kMostCounted) return least;
   for (uint8_t* const counter : counters) {
     if (*counter == least) ++*counter;
   }
   return least;
+}
+
+void RowCache::Count(size_t layer_index, std::span<const int64_t> ids, uint32_t times) {
+  const auto most = static_cast<uint8_t>(std::min<uint32_t>(times, kMostCounted));
+  for (uint8_t* const counter : CountersOf(Hash(layer_index, ids))) {
+    *counter = std::max(*counter, most);
+  }
 }
 
 void RowCache::Age() {
@@ -110,7 +121,7 @@ void RowCache::Age() {
 RowCache::Found RowCache::Find(size_t layer_index, uint32_t part, std::span<const int64_t> ids) {
   const uint64_t hash = Hash(layer_index, ids);
   const auto tag = static_cast<uint32_t>(hash >> 32);
-  const uint8_t before = Count(Mix(hash));
+  const uint8_t before = CountOnce(hash);
   const size_t set = (hash % sets_) * kWays;
   size_t victim = kNone;
   for (size_t slot = set; slot < set + kWays; ++slot) {

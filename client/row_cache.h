@@ -53,6 +53,8 @@ class RowCache {
   // Looks for the n-gram, counts that it was asked for, and takes a slot for it where it is to come
   // in. `ids`: its row ids, none negative; `part` of columns().
   Found Find(size_t layer_index, uint32_t part, std::span<const int64_t> ids);
+  // The n-gram counts as asked for `times` times, if that is more than so far.
+  void Count(size_t layer_index, std::span<const int64_t> ids, uint32_t times);
   void Commit(uint32_t slot) { slots_[slot].state = State::kReady; }
   void Release(uint32_t slot) { slots_[slot].state = State::kFree; }
 
@@ -75,11 +77,13 @@ class RowCache {
     alignas(kLineCounters) std::array<uint8_t, kLineCounters> counters{};
   };
 
-  RowCache(NgramColumns columns, size_t sets, size_t row_bytes, uint8_t* rows, uint64_t row_memory);
+  RowCache(NgramColumns columns, size_t sets, uint8_t* rows, uint64_t row_memory);
 
   bool Holds(size_t slot, size_t layer_index, std::span<const int64_t> ids) const;
-  // Counts; how often that was so far.
-  uint8_t Count(uint64_t hash);
+  using Counters = std::array<uint8_t*, 4>;
+  Counters CountersOf(uint64_t hash);
+  // Counts once; how often that was so far.
+  uint8_t CountOnce(uint64_t hash);
   void Age();
 
   const NgramColumns columns_;

@@ -161,7 +161,7 @@ void GatherStream::WriteNext() {
   if (!short_messages_.empty()) {
     const grpc::Slice slice(short_messages_.front());
     short_messages_.pop_front();
-    return Write(slice);
+    return Write(slice, NextLayer());
   }
   if (!decode_.empty()) return WritePiece(decode_, kPieceBytes);
   if (!prefill_.empty()) return context_.prefill.Add(prefill_turn_);
@@ -191,7 +191,7 @@ void GatherStream::WritePiece(PendingQueue& queue, size_t piece_bytes) {
   if (!status.ok()) {
     const grpc::Slice error(EncodeErrorAnswer(request.request_id, status));
     Retire(queue, queue.begin());
-    return Write(error);
+    return Write(error, NextLayer());
   }
   const bool last = pending->next_row + count == pending->rows();
   header_.resize(room);
@@ -200,8 +200,9 @@ void GatherStream::WritePiece(PendingQueue& queue, size_t piece_bytes) {
   std::copy_n(header_.data(), header_bytes, buffer.data() + room - header_bytes);
   pending->next_row += count;
   ++pending->next_piece;
+  const uint32_t layer = request.layer;
   if (last) Retire(queue, queue.begin());
-  Write(std::move(buffer).IntoSlice(room - header_bytes, room + count * row_bytes));
+  Write(std::move(buffer).IntoSlice(room - header_bytes, room + count * row_bytes), layer);
 }
 
 absl::Status GatherStream::GatherPiece(const Pending& pending, size_t count, uint8_t* rows) {
@@ -217,12 +218,17 @@ absl::Status GatherStream::GatherPiece(const Pending& pending, size_t count, uin
                                    : gather(std::span<const uint64_t>(request.wide_rows));
 }
 
-void GatherStream::Write(const grpc::Slice& message) {
+uint32_t GatherStream::NextLayer() const {
+  return decode_.empty() ? kMaxLayerId + 1 : decode_.front()->request.layer;
+}
+
+void GatherStream::Write(const grpc::Slice& message, uint32_t layer) {
   writing_ = true;
   // Whatever else is urgent will be a message, whatever becomes of it. The first one carries the
   // call's headers, which gRPC takes for written only when they have left.
   bytes_buffered_ += message.size();
-  buffering_ = std::exchange(has_written_, true) && has_urgent() && bytes_buffered_ < kSendBytes;
+  buffering_ = std::exchange(has_written_, true) && has_urgent() &&
+               bytes_buffered_ < (NextLayer() == layer ? kSendBytes : kSendBytesOfLayer);
   if (!buffering_) bytes_buffered_ = 0;
   grpc::WriteOptions options;
   if (buffering_) options.set_buffer_hint();

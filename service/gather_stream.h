@@ -25,9 +25,10 @@ inline constexpr size_t kPieceBytes = 256 << 10;
 // decode request waits for at most one of them.
 inline constexpr size_t kPieceBytesBesideDecode = 64 << 10;
 inline constexpr absl::Duration kDecodeActive = absl::Milliseconds(50);
-// Messages that leave in one send while they are smaller together: what a system call costs is
-// nothing beside more, and the client unpacks them while the next ones are gathered.
-inline constexpr size_t kSendBytes = 64 << 10;
+// Messages leave in one send while they are smaller together: a system call costs nothing beside
+// more. The end of a layer's rows waits for another layer's only with less.
+inline constexpr size_t kSendBytes = 512 << 10;
+inline constexpr size_t kSendBytesOfLayer = 64 << 10;
 // Decode requests that are taken in before the first of them is answered, at most.
 inline constexpr size_t kDecodeBurst = 16;
 
@@ -92,7 +93,10 @@ class GatherStream final : public LongCall {
   void WritePrefill();
   void WritePiece(PendingQueue& queue, size_t piece_bytes);
   absl::Status GatherPiece(const Pending& pending, size_t count, uint8_t* rows);
-  void Write(const grpc::Slice& message);
+  // Layer of the decode request that is answered next; kMaxLayerId + 1: none waits.
+  uint32_t NextLayer() const;
+  // `layer`: that the message is an answer of.
+  void Write(const grpc::Slice& message, uint32_t layer);
   bool has_urgent() const { return !short_messages_.empty() || !decode_.empty(); }
   void EndIfQuiet();
   bool can_write() const { return !writing_ && !broken_ && !finishing_; }

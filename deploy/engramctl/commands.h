@@ -16,6 +16,7 @@ void AddSynth(CLI::App& app, Command& run);
 void AddDigest(CLI::App& app, Command& run);
 void AddInspect(CLI::App& app, Command& run);
 void AddHash(CLI::App& app, Command& run);
+void AddHotNgrams(CLI::App& app, Command& run);
 void AddTokenMap(CLI::App& app, Command& run);
 void AddLookup(CLI::App& app, Command& run);
 void AddStatus(CLI::App& app, Command& run);

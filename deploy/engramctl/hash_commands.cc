@@ -6,6 +6,7 @@
 #include "deploy/engramctl/output.h"
 #include "proto/base/json.h"
 #include "proto/base/status_macros.h"
+#include "proto/hot_ngrams.h"
 #include "proto/row_ids.h"
 #include "proto/token_trace.h"
 #include "storage/checkpoint.h"
@@ -105,31 +106,75 @@ absl::Status HashVectors(const std::string& path) {
   return PrintHashes(geometry, static_cast<uint32_t>(pad), sequences);
 }
 
-absl::Status HashTrace(const std::string& directory, const std::string& tokens) {
-  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(directory));
+// A trace's sequences as compressed ids.
+absl::StatusOr<TokenTrace> CompressTrace(const Checkpoint& checkpoint, const std::string& directory,
+                                         const std::string& tokens) {
   if (!checkpoint.token_map().has_value()) {
     return absl::FailedPreconditionError(
         absl::StrCat(directory, " has no tokenizer.json: token ids cannot be compressed"));
   }
-  ASSIGN_OR_RETURN(const TokenTrace trace, ReadTokenTrace(tokens));
-  std::vector<Sequence> sequences;
-  for (const std::vector<uint32_t>& ids : trace) {
-    Sequence& sequence = sequences.emplace_back();
-    for (const uint32_t id : ids) {
+  ASSIGN_OR_RETURN(TokenTrace trace, ReadTokenTrace(tokens));
+  for (size_t i = 0; i < trace.size(); ++i) {
+    for (uint32_t& id : trace[i]) {
       absl::StatusOr<uint32_t> compressed = checkpoint.token_map()->Compress(id);
       if (!compressed.ok()) {
-        return absl::InvalidArgumentError(absl::StrCat(tokens, ": sequence ", sequences.size() - 1,
-                                                       ": ", compressed.status().message()));
+        return absl::InvalidArgumentError(
+            absl::StrCat(tokens, ": sequence ", i, ": ", compressed.status().message()));
       }
-      sequence.compressed.push_back(*compressed);
+      id = *compressed;
     }
   }
+  return trace;
+}
+
+absl::Status HashTrace(const std::string& directory, const std::string& tokens) {
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(directory));
+  ASSIGN_OR_RETURN(TokenTrace trace, CompressTrace(checkpoint, directory, tokens));
+  std::vector<Sequence> sequences;
+  for (std::vector<uint32_t>& ids : trace) sequences.push_back({std::move(ids), {}});
   ASSIGN_OR_RETURN(const uint32_t pad,
                    checkpoint.token_map()->Compress(checkpoint.geometry().params().pad_token));
   return PrintHashes(checkpoint.geometry(), pad, sequences);
 }
 
+absl::Status WriteHot(const std::string& directory, const std::string& tokens, size_t most,
+                      const std::string& out) {
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(directory));
+  ASSIGN_OR_RETURN(const TokenTrace trace, CompressTrace(checkpoint, directory, tokens));
+  const HotNgrams hot{checkpoint.token_map()->sha256(),
+                      CountNgrams(trace, checkpoint.geometry().params().max_ngram, most)};
+  RETURN_IF_ERROR(WriteHotNgrams(out, hot));
+  Json orders = Json::object();
+  for (const HotNgrams::Ngram& ngram : hot.ngrams) {
+    Json& count = orders[absl::StrCat(ngram.size)];
+    count = count.is_null() ? 1 : count.get<uint64_t>() + 1;
+  }
+  PrintJson({{"ngrams", hot.ngrams.size()},
+             {"by_order", std::move(orders)},
+             {"token_map", ToHex(hot.token_map)},
+             {"file", out}});
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+void AddHotNgrams(CLI::App& app, Command& run) {
+  struct Flags {
+    std::string checkpoint, tokens, out;
+    size_t most = 500'000;
+  };
+  const auto flags = std::make_shared<Flags>();
+  CLI::App* command = app.add_subcommand(
+      "hot-ngrams", "Writes the n-grams that a trace asks for most, for a client's cache");
+  command->add_option("--checkpoint", flags->checkpoint, "Checkpoint directory, with a tokenizer")
+      ->required();
+  command->add_option("--tokens", flags->tokens, "Trace file of raw token ids")->required();
+  command->add_option("--most", flags->most, "N-grams at most")->capture_default_str();
+  command->add_option("--out", flags->out, "File to write")->required();
+  command->callback([=, &run] {
+    run = [=] { return WriteHot(flags->checkpoint, flags->tokens, flags->most, flags->out); };
+  });
+}
 
 void AddHash(CLI::App& app, Command& run) {
   auto vectors = std::make_shared<std::string>();

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   engram::AddDigest(app, run);
   engram::AddInspect(app, run);
   engram::AddHash(app, run);
+  engram::AddHotNgrams(app, run);
   engram::AddTokenMap(app, run);
   engram::AddLookup(app, run);
   engram::AddStatus(app, run);

@@ -13,7 +13,7 @@
 #include "tests/bench/peers/naive_server.h"
 #include "tests/bench/peers/raw_server.h"
 #include "tests/bench/sharing.h"
-#include "tests/bench/text.h"
+#include "tests/bench/trace.h"
 
 namespace engram::bench {
 namespace {
@@ -134,11 +134,14 @@ void AddSharing(CLI::App& app, const char* name, const char* what,
   sharing->callback([=, &command] { command = [=] { return Print(run(flags->Take())); }; });
 }
 
-void AddText(CLI::App& app, Command& command) {
-  CLI::App* text = app.add_subcommand("text", "chunks of real text, whose n-grams repeat");
-  const auto flags = TimedFlags<TextOptions>(text);
-  TextOptions& options = flags->options;
+void AddTrace(CLI::App& app, Command& command) {
+  CLI::App* text = app.add_subcommand("trace", "chunks of real text, whose n-grams repeat");
+  const auto flags = TimedFlags<TraceBenchOptions>(text);
+  TraceBenchOptions& options = flags->options;
   text->add_option("--trace", options.trace, "file of token ids")->capture_default_str();
+  text->add_option("--tokenizer", options.tokenizer,
+                   "tokenizer.json of its token ids (deploy/fetch-tokenizer.sh)")
+      ->capture_default_str();
   text->add_option("--cache-mb", options.cache_mb, "caches of the client, with commas")
       ->delimiter(',');
   text->add_option("--only", options.only, "variants beside `off`, with commas")->delimiter(',');
@@ -149,7 +152,7 @@ void AddText(CLI::App& app, Command& command) {
   text->add_option("--rounds", options.rounds, "runs of each")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  text->callback([=, &command] { command = [=] { return Print(RunText(flags->Take())); }; });
+  text->callback([=, &command] { command = [=] { return Print(RunTraceBench(flags->Take())); }; });
 }
 
 // What `peers` starts; for nobody else, so the help does not name them.
@@ -181,7 +184,7 @@ int Main(int argc, char** argv) {
   AddPeers(app, command);
   AddSharing(app, "fairness", "small lookups beside large ones", RunFairness, command);
   AddSharing(app, "cores", "a server on one core and on two", RunCores, command);
-  AddText(app, command);
+  AddTrace(app, command);
   AddPeerServers(app, command);
   try {
     app.parse(argc, argv);

@@ -33,8 +33,10 @@ ScratchDirectory::~ScratchDirectory() {
   if (!path_.empty()) std::filesystem::remove_all(path_, error);
 }
 
-absl::Status MakePeerTable(const std::string& directory, uint64_t rows) {
+absl::Status MakePeerTable(const std::string& directory, uint64_t rows,
+                           const std::string& tokenizer) {
   SynthOptions synth;
+  synth.tokenizer = tokenizer;
   synth.out = directory;
   synth.seed = kPeerSeed;
   synth.bucket_floor = (rows + 23) / 24;  // V4.1-Flash has 24 columns a layer

@@ -29,8 +29,10 @@ class ScratchDirectory {
 };
 
 // Writes a checkpoint with sidecar to `directory`, whose layer kPeerLayer has at least `rows` rows,
-// and beside it `directory`.map: a shard map whose shard kPeerShard holds that layer alone.
-absl::Status MakePeerTable(const std::string& directory, uint64_t rows);
+// and beside it `directory`.map: a shard map whose shard kPeerShard holds that layer alone. With a
+// tokenizer.json, unless `tokenizer` is empty.
+absl::Status MakePeerTable(const std::string& directory, uint64_t rows,
+                           const std::string& tokenizer = "");
 
 }  // namespace engram::bench
 

@@ -128,7 +128,7 @@ TEST(RowCache, FollowsAChangeOfWhatIsAskedFor) {
   const auto cache = NewCache(1 << 20);
   const uint64_t hot = cache->slots() / 2;
   for (const uint64_t base : {0, 1'000'000}) {
-    for (int round = 0; round < 30; ++round) {
+    for (int round = 0; round < 150; ++round) {
       for (uint64_t i = 0; i < hot; ++i) Ask(*cache, Ngram::Of(base + i));
     }
     uint64_t there = 0;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <random>
 
 #include "client/client.h"
@@ -220,6 +221,38 @@ TEST(FoldTest, EveryLayoutOfASlot) {
     }
     EXPECT_GT(Sum(client->stats(), &NgramStats::cached), 0u);
   }
+}
+
+// Tensor-parallel ranks that each ask for their own heads fetch together what one alone would.
+TEST(FoldTest, EightRanksFetchTheBytesOfOne) {
+  constexpr uint32_t kRanks = 8, kTokens = 400, kOwn = kColumns / kRanks;
+  TestCluster cluster(2);
+  const auto one = Connect(cluster, {.servers = {}, .cache_bytes = 16 << 20});
+  const std::vector<int64_t> ids = Repeating(*one, 0, kTokens, 300, 1);
+  std::vector<uint8_t> out;
+  for (int step = 0; step < 2; ++step) ASSERT_THAT(LookUp(*one, 1, ids, out), IsOk());
+  uint64_t together = 0;
+  for (uint32_t rank = 0; rank < kRanks; ++rank) {
+    const ColumnRange own{rank * kOwn, (rank + 1) * kOwn};
+    const auto client =
+        Connect(cluster, {.servers = {}, .cache_bytes = 16 << 20, .cache_columns = own});
+    ASSERT_OK_AND_ASSIGN(
+        const auto slot,
+        Slot::Create(*client, {.max_tokens = kTokens, .layers = {1}, .columns = own}));
+    for (int step = 0; step < 2; ++step) {
+      const StepIds all{.tokens = kTokens, .layers = {LayerIds(ids.data(), kColumns)}};
+      ASSERT_THAT(slot->SubmitIds(all, {}), IsOk());
+      ASSERT_THAT(slot->WaitAll(), IsOk());
+    }
+    for (uint32_t token = 0; token < kTokens; ++token) {
+      ASSERT_EQ(std::memcmp(slot->rows(1).data() + token * kOwn * kSynthRowBytes,
+                            out.data() + (token * kColumns + own.begin) * kSynthRowBytes,
+                            kOwn * kSynthRowBytes),
+                0);
+    }
+    together += client->stats().row_bytes;
+  }
+  EXPECT_LE(static_cast<double>(together), 1.1 * static_cast<double>(one->stats().row_bytes));
 }
 
 }  // namespace

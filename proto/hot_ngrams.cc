@@ -1,0 +1,137 @@
+#include "proto/hot_ngrams.h"
+
+#include <algorithm>
+#include <cstring>
+#include <tuple>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "proto/base/file.h"
+#include "proto/base/status_macros.h"
+#include "proto/crc32c.h"
+
+namespace engram {
+namespace {
+
+constexpr absl::string_view kMagic = "ENGRHOT1";
+constexpr uint64_t kMaxBytes = uint64_t{1} << 32;
+
+struct Key {
+  uint32_t size = 0;
+  std::array<uint32_t, kMaxNgram> ids{};
+
+  bool operator==(const Key&) const = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const Key& key) {
+    return H::combine_contiguous(std::move(h), key.ids.data(), key.size);
+  }
+};
+
+void Append(std::string& out, uint32_t value) {
+  out.append(reinterpret_cast<const char*>(&value), sizeof(value));
+}
+
+// Takes values off the front of bytes that may end too soon.
+class Cursor {
+ public:
+  explicit Cursor(absl::string_view bytes) : bytes_(bytes) {}
+
+  template <typename T>
+  bool Take(T& value) {
+    if (bytes_.size() < sizeof(T)) return false;
+    std::memcpy(&value, bytes_.data(), sizeof(T));
+    bytes_.remove_prefix(sizeof(T));
+    return true;
+  }
+  absl::string_view rest() const { return bytes_; }
+
+ private:
+  absl::string_view bytes_;
+};
+
+uint32_t Checksum(absl::string_view bytes) { return Crc32c(bytes.data(), bytes.size()); }
+
+}  // namespace
+
+std::vector<HotNgrams::Ngram> CountNgrams(const TokenTrace& compressed, uint32_t max_ngram,
+                                          size_t most) {
+  absl::flat_hash_map<Key, uint32_t> counts;
+  for (const std::vector<uint32_t>& sequence : compressed) {
+    for (size_t end = 2; end <= sequence.size(); ++end) {
+      for (uint32_t size = 2; size <= max_ngram && size <= end; ++size) {
+        Key key{size, {}};
+        std::copy_n(sequence.data() + end - size, size, key.ids.begin());
+        uint32_t& count = counts[key];
+        if (count < UINT32_MAX) ++count;
+      }
+    }
+  }
+  std::vector<HotNgrams::Ngram> ngrams;
+  for (const auto& [key, count] : counts) {
+    if (count >= 2) ngrams.push_back({count, key.size, key.ids});
+  }
+  const auto before = [](const HotNgrams::Ngram& a, const HotNgrams::Ngram& b) {
+    return std::tie(b.count, a.size, a.ids) < std::tie(a.count, b.size, b.ids);
+  };
+  const auto end = ngrams.begin() + static_cast<ptrdiff_t>(std::min(most, ngrams.size()));
+  std::partial_sort(ngrams.begin(), end, ngrams.end(), before);
+  ngrams.erase(end, ngrams.end());
+  return ngrams;
+}
+
+absl::Status WriteHotNgrams(const std::string& path, const HotNgrams& hot) {
+  std::string bytes(kMagic);
+  bytes.append(reinterpret_cast<const char*>(hot.token_map.data()), hot.token_map.size());
+  const uint64_t count = hot.ngrams.size();
+  bytes.append(reinterpret_cast<const char*>(&count), sizeof(count));
+  Append(bytes, Checksum(bytes));
+  const size_t body = bytes.size();
+  for (const HotNgrams::Ngram& ngram : hot.ngrams) {
+    Append(bytes, ngram.count);
+    Append(bytes, ngram.size);
+    for (uint32_t i = 0; i < ngram.size; ++i) Append(bytes, ngram.ids[i]);
+  }
+  Append(bytes, Checksum(absl::string_view(bytes).substr(body)));
+  return WriteFileAtomically(path, bytes);
+}
+
+absl::StatusOr<HotNgrams> ReadHotNgrams(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxBytes));
+  const auto wrong = [&](absl::string_view what) {
+    return absl::InvalidArgumentError(absl::StrCat("hot n-grams ", path, ": ", what));
+  };
+  Cursor cursor(bytes);
+  std::array<char, kMagic.size()> magic;
+  HotNgrams hot;
+  uint64_t count = 0;
+  uint32_t checksum = 0;
+  if (!cursor.Take(magic) || absl::string_view(magic.data(), magic.size()) != kMagic) {
+    return wrong("is no such file");
+  }
+  if (!cursor.Take(hot.token_map) || !cursor.Take(count)) return wrong("is cut off");
+  const size_t header = bytes.size() - cursor.rest().size();
+  if (!cursor.Take(checksum)) return wrong("is cut off");
+  if (checksum != Checksum(absl::string_view(bytes).substr(0, header))) {
+    return absl::DataLossError(absl::StrCat("hot n-grams ", path, ": the header is damaged"));
+  }
+  const absl::string_view body = cursor.rest();
+  for (uint64_t i = 0; i < count; ++i) {
+    HotNgrams::Ngram& ngram = hot.ngrams.emplace_back();
+    if (!cursor.Take(ngram.count) || !cursor.Take(ngram.size)) return wrong("is cut off");
+    if (ngram.size < 2 || ngram.size > kMaxNgram) {
+      return wrong(absl::StrCat("n-gram ", i, " has ", ngram.size, " tokens"));
+    }
+    for (uint32_t k = 0; k < ngram.size; ++k) {
+      if (!cursor.Take(ngram.ids[k])) return wrong("is cut off");
+    }
+  }
+  const absl::string_view ngrams = body.substr(0, body.size() - cursor.rest().size());
+  if (!cursor.Take(checksum) || !cursor.rest().empty()) return wrong("has another length");
+  if (checksum != Checksum(ngrams)) {
+    return absl::DataLossError(absl::StrCat("hot n-grams ", path, ": an n-gram is damaged"));
+  }
+  return hot;
+}
+
+}  // namespace engram
