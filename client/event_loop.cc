@@ -79,6 +79,7 @@ bool EventLoop::Poll(absl::Duration wait) {
       uint64_t wakes = 0;
       while (read(wake_, &wakes, sizeof(wakes)) < 0 && errno == EINTR) {
       }
+      woken_ = true;
     } else if (handler->urgent()) {
       handler->OnReady(event.events);
     } else if (turn == nullptr) {

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -40,12 +41,15 @@ class EventLoop {
 
   // Makes the Poll under way, or the next one, return at once. Any thread.
   void Wake();
+  // Whether a Poll has returned for a Wake since this was asked last.
+  bool TakeWoken() { return std::exchange(woken_, false); }
 
  private:
   EventLoop(int epoll, int wake) : epoll_(epoll), wake_(wake) {}
 
   const int epoll_;
   const int wake_;  // an eventfd
+  bool woken_ = false;
   std::array<epoll_event, 64> events_;
 };
 

@@ -101,9 +101,7 @@ void IoThread::Wait() {
   };
   if (SpinUntil(std::min(options_.spin, fan_out_.NextTick() - absl::Now()), something)) return;
   asleep_.store(true);
-  if (!has_commands_.load() && loop_->Poll(fan_out_.NextTick() - absl::Now())) {
-    fan_out_.Tick(absl::Now());  // It may be a name that was looked up.
-  }
+  if (!has_commands_.load()) loop_->Poll(fan_out_.NextTick() - absl::Now());
   asleep_.store(false);
 }
 
@@ -125,7 +123,8 @@ void IoThread::Run(size_t index) {
       if (closing_) break;
     }
     const absl::Time now = absl::Now();
-    if (now >= fan_out_.NextTick()) fan_out_.Tick(now);
+    // What has woken it may be a name that was looked up.
+    if (loop_->TakeWoken() || now >= fan_out_.NextTick()) fan_out_.Tick(now);
     fan_out_.Flush();
     if (!loop_->Poll(absl::ZeroDuration()) && !has_commands_.load(std::memory_order_relaxed)) {
       Wait();

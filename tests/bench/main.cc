@@ -9,6 +9,7 @@
 #include "tests/bench/load.h"
 #include "tests/bench/overlap/command.h"
 #include "tests/bench/overlap/link.h"
+#include "tests/bench/peer_tables.h"
 #include "tests/bench/peers.h"
 #include "tests/bench/peers/naive_server.h"
 #include "tests/bench/peers/raw_server.h"
@@ -175,6 +176,7 @@ void AddPeerServers(CLI::App& app, Command& command) {
 
 int Main(int argc, char** argv) {
   TuneProcess();
+  RemoveScratchOnSignals();
   CLI::App app("Benchmarks of Engram memory servers.", "engram-bench");
   app.require_subcommand(1);
   Command command;

@@ -1,13 +1,19 @@
 #include "tests/bench/peer_tables.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
+#include <set>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "proto/base/file.h"
+#include "proto/base/mutex.h"
 #include "proto/base/status_macros.h"
 #include "storage/checkpoint.h"
 #include "storage/sidecar.h"
@@ -16,6 +22,36 @@
 #include "tests/bench/peers/peer.h"
 
 namespace engram::bench {
+namespace {
+
+// The directories that there are.
+struct Scratch {
+  Mutex mutex;
+  std::set<std::string> paths ABSL_GUARDED_BY(mutex);
+};
+
+Scratch& AllScratch() {
+  static auto* const scratch = new Scratch;
+  return *scratch;
+}
+
+}  // namespace
+
+void RemoveScratchOnSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::thread([signals] {
+    int signal = 0;
+    sigwait(&signals, &signal);
+    MutexLock lock(&AllScratch().mutex);
+    std::error_code error;
+    for (const std::string& path : AllScratch().paths) std::filesystem::remove_all(path, error);
+    _exit(128 + signal);  // The processes that it has started end with it.
+  }).detach();
+}
 
 absl::StatusOr<ScratchDirectory> ScratchDirectory::Create(const std::string& parent) {
   std::error_code error;
@@ -25,12 +61,17 @@ absl::StatusOr<ScratchDirectory> ScratchDirectory::Create(const std::string& par
   if (mkdtemp(path.data()) == nullptr) {
     return SystemError(errno, absl::StrCat("cannot make a directory in ", where));
   }
+  MutexLock lock(&AllScratch().mutex);
+  AllScratch().paths.insert(path);
   return ScratchDirectory(std::move(path));
 }
 
 ScratchDirectory::~ScratchDirectory() {
+  if (path_.empty()) return;
+  MutexLock lock(&AllScratch().mutex);
+  AllScratch().paths.erase(path_);
   std::error_code error;
-  if (!path_.empty()) std::filesystem::remove_all(path_, error);
+  std::filesystem::remove_all(path_, error);
 }
 
 absl::Status MakePeerTable(const std::string& directory, uint64_t rows,

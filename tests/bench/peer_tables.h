@@ -28,6 +28,10 @@ class ScratchDirectory {
   std::string path_;
 };
 
+// From here on SIGINT and SIGTERM remove all scratch directories and end the process. Before the
+// first thread is started: they inherit that the signals are blocked.
+void RemoveScratchOnSignals();
+
 // Writes a checkpoint with sidecar to `directory`, whose layer kPeerLayer has at least `rows` rows,
 // and beside it `directory`.map: a shard map whose shard kPeerShard holds that layer alone. With a
 // tokenizer.json, unless `tokenizer` is empty.

@@ -304,6 +304,24 @@ class TokenMapTest(CliTest):
         self.assert_fails(["engramctl", "hash", "--checkpoint", checkpoint, "--tokens", trace],
                           trace)
 
+    def test_hot_ngrams_of_a_trace(self):
+        checkpoint = self.make_checkpoint("hot", SEED, "--tokenizer", self.tokenizer)
+        trace, out = self.dir / "hot.tok", self.dir / "hot.ngrams"
+        # "in" as often as "IN": they have the same compressed ids.
+        text = b"in IN, in and out"
+        trace.write_bytes(struct.pack(f"<{len(text) + 1}I", len(text), *text))
+        flags = ["--checkpoint", checkpoint, "--tokens", trace, "--out", out]
+        got = run_json("engramctl", "hot-ngrams", *flags, "--most", "1")
+        self.assertEqual((got["ngrams"], got["by_order"]), (1, {"2": 1}))
+        data = out.read_bytes()
+        self.assertEqual(data[:8], b"ENGRHOT1")
+        self.assertEqual(data[8:40].hex(), got["token_map"])
+        self.assertEqual(struct.unpack_from("<Q", data, 40), (1,))
+        self.assertEqual(struct.unpack_from("<4I", data, 52),
+                         (3, 2, self.expected[ord("i")], self.expected[ord("n")]))
+        trace.write_bytes(struct.pack("<2I", 1, V41_TOKENS))
+        self.assert_fails(["engramctl", "hot-ngrams", *flags], trace, V41_TOKENS)
+
     def test_what_is_no_tokenizer_is_named(self):
         bad = self.dir / "no-tokenizer.json"
         bad.write_text("{}")

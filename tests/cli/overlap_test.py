@@ -2,12 +2,15 @@
 
 What it measures is no test's business: a busy machine would fail it.
 """
+import os
 import pathlib
+import signal
+import subprocess
 import tempfile
 import unittest
 import xml.etree.ElementTree
 
-from cli_support import run, run_json
+from cli_support import BIN, run, run_json
 
 TRACE = pathlib.Path(__file__).resolve().parents[2] / "deploy/data/kjv.tok"
 SMALL = ["--bucket-floor", 1000, "--trace", TRACE]
@@ -60,6 +63,40 @@ class Overlap(unittest.TestCase):
             self.assertNotEqual(done.returncode, 0)
             self.assertEqual(done.stdout, "")
             self.assertIn(message, done.stderr)
+
+
+class Trace(unittest.TestCase):
+    def test_every_row_is_right_in_every_variant(self):
+        tokenizer = os.environ.get("ENGRAM_TEST_TOKENIZER")
+        if not tokenizer:
+            self.skipTest("ENGRAM_TEST_TOKENIZER is not set")
+        report = run_json("engram-bench", "trace", "--trace", TRACE, "--tokenizer", tokenizer,
+                          "--rows", 24000, "--chunk", 1024, "--rounds", 1, "--seconds", 0.1,
+                          "--cache-mb", 8)
+        self.assertEqual(report["wrong_rows"], 0)
+        self.assertEqual(set(report["text"]), {"off", "dedup", "cache_8mb", "dedup_cache_8mb"})
+        text = report["text"]
+        self.assertEqual(text["off"]["wire_share"], 1)
+        self.assertLess(text["dedup"]["wire_share"], 0.95)
+        self.assertLess(text["dedup_cache_8mb"]["wire_share"], text["dedup"]["wire_share"])
+        self.assertGreater(report["rows_vs_raw_dedup"], 0)
+
+
+class Signals(unittest.TestCase):
+    def test_nothing_is_left_behind(self):
+        with tempfile.TemporaryDirectory() as directory:
+            bench = subprocess.Popen(
+                [BIN / "engram-bench", "overlap", *map(str, SMALL)], text=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                env={**os.environ, "TMPDIR": directory})
+            with bench:
+                while "measuring" not in bench.stderr.readline():
+                    self.assertIsNone(bench.poll())
+                self.assertTrue(os.listdir(directory))
+                bench.terminate()
+                bench.stderr.read()
+            self.assertEqual(bench.returncode, 128 + signal.SIGTERM)
+            self.assertEqual(os.listdir(directory), [])
 
 
 if __name__ == "__main__":

@@ -112,12 +112,13 @@ TEST(FoldTest, ASmallCacheUnderManyLookups) {
     absl::StatusOr<Ticket> ticket = absl::UnknownError("");
   };
   std::mt19937_64 random(5);
-  for (int round = 0; round < 20 && !HasFailure(); ++round) {
+  for (int round = 0; round < 8 && !HasFailure(); ++round) {
     std::vector<Running> running(8);
     for (Running& one : running) {
       one.ids = Repeating(*client, 0, 1 + random() % 300, 400, random());
       one.out.assign(one.ids.size() * kSynthRowBytes, 0xA5);
-      one.ticket = client->SubmitRows({{1, one.ids, one.out}}, {});
+      // Under ThreadSanitizer a suppressed report inside gRPC takes a second.
+      one.ticket = client->SubmitRows({{1, one.ids, one.out}}, {.timeout = absl::Minutes(1)});
       ASSERT_THAT(one.ticket, IsOk());
     }
     *running[round % 8].ticket = Ticket();  // nobody waits for it
