@@ -68,6 +68,7 @@ make_checkpoint() {
 
 start_server() {  # shard index
   "$bin/engramd" --checkpoint "$work/checkpoint" --shard "$1/$shards" --listen 127.0.0.1:0 \
+    --threads 1 --spin-us 20000 \
     >"$work/server$1.out" 2>"$work/server$1.err" &
   pids+=($!)
 }

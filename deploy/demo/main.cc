@@ -127,6 +127,7 @@ absl::StatusOr<uint64_t> Run(const Options& options) {
   ASSIGN_OR_RETURN(TokenTrace trace, ReadTokenTrace(options.trace));
   ASSIGN_OR_RETURN(std::unique_ptr<RowCheck> check, RowCheck::Open(options.checkpoint));
   ClientOptions client_options;
+  client_options.spin = absl::Milliseconds(20);  // longer than a decode step
   client_options.servers = options.servers;
   ASSIGN_OR_RETURN(std::unique_ptr<Client> client, Client::Connect(client_options));
   RETURN_IF_ERROR(CheckModel(*client));
