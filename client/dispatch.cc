@@ -329,8 +329,9 @@ absl::Duration Dispatch::LateAfter(const Part& part, std::optional<size_t> but) 
 void Dispatch::Judge(size_t server, const Attempt& attempt, bool won, const absl::Status& status) {
   const Part& part = *attempt.part;
   if (!status.ok()) {
-    const bool calls_off = !IsWorthAnother(status);
-    if (!calls_off || attempt.kind == Attempt::Kind::kTrial) Strike(server);
+    // A trial that never left says nothing of its server.
+    const bool failed_trial = attempt.kind == Attempt::Kind::kTrial && attempt.sent != absl::Time();
+    if (IsWorthAnother(status) || failed_trial) Strike(server);
     return;
   }
   if (!won && attempt.kind != Attempt::Kind::kTrial) return;

@@ -11,8 +11,8 @@
 namespace engram {
 namespace {
 
-// Looking an n-gram up among those of its lookup costs 10 ns, in the cache 50 to 100; fetching one
-// 500 and more, with what the server does.
+// Below such a share of finds, looking is taken to cost more than it spares. Estimates: what they
+// give stands in tests/bench/README.md, "trace".
 constexpr double kDedupWorthwhile = 0.02;
 constexpr double kCacheWorthwhile = 0.05;
 // N-grams after which the cache's first ones count for little: it takes a while to fill.
@@ -92,7 +92,7 @@ size_t Folder::FindCached(LookupLayer& layer) {
     for (uint32_t part = 0; part < columns_.parts(); ++part, ++ngram) {
       if (fold_.source[ngram] != NgramFold::Source::kFetch) continue;
       const std::span<const int64_t> ids(token + columns_.begin(part), columns_.size(part));
-      if (!AllAreRows(ids)) continue;
+      if (!IsWhole(ids)) continue;
       const RowCache::Found found = cache_->Find(layer.index, part, ids);
       fold_.slot[ngram] = found.slot;
       if (found.hit) {

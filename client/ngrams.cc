@@ -10,11 +10,8 @@ namespace {
 constexpr size_t kRoom = 2;
 constexpr uint64_t kTagMask = 0xffff'ffff'0000'0000;
 
-// Two heads tell n-grams apart but for one in 10^14; the ids themselves decide.
-uint64_t Hash(const int64_t* ids, uint32_t count) {
-  const uint64_t a = static_cast<uint64_t>(ids[0]);
-  const uint64_t b = static_cast<uint64_t>(ids[count - 1]);
-  const uint64_t mixed = (a ^ std::rotl(b, 32)) * 0x9e3779b97f4a7c15;
+uint64_t Hash(std::span<const int64_t> ids) {
+  const uint64_t mixed = EndsOf(ids) * 0x9e3779b97f4a7c15;
   return mixed ^ mixed >> 32;
 }
 
@@ -58,8 +55,8 @@ size_t NgramDedup::Run(std::span<const int64_t> ids, const NgramColumns& columns
     for (uint32_t part = 0; part < columns.parts(); ++part, ++ngram) {
       const int64_t* const own = token + columns.begin(part);
       const uint32_t size = columns.size(part);
-      if (!AllAreRows({own, size})) continue;
-      const uint64_t hash = Hash(own, size);
+      if (!IsWhole({own, size})) continue;
+      const uint64_t hash = Hash({own, size});
       const uint64_t tag = generation | (hash >> 48) << 32;
       for (uint64_t at = hash & mask;; at = (at + 1) & mask) {
         const uint64_t found = table_[at];

@@ -3,6 +3,7 @@
 #ifndef ENGRAM_CLIENT_NGRAMS_H_
 #define ENGRAM_CLIENT_NGRAMS_H_
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -44,10 +45,16 @@ class NgramColumns {
 };
 
 // Whether none of an n-gram's ids is "no row".
-inline bool AllAreRows(std::span<const int64_t> ids) {
+inline bool IsWhole(std::span<const int64_t> ids) {
   int64_t any = 0;
   for (const int64_t id : ids) any |= id;
   return any >= 0;
+}
+
+// What tables of n-grams hash: the first and the last head's id. That two are the same is for all
+// of their ids to say.
+inline uint64_t EndsOf(std::span<const int64_t> ids) {
+  return static_cast<uint64_t>(ids.front()) ^ std::rotl(static_cast<uint64_t>(ids.back()), 32);
 }
 
 // Where the rows of each n-gram of a lookup's layer come from. Reuse one object: vectors keep their

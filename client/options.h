@@ -48,7 +48,7 @@ struct ClientOptions {
   // Memory that all prefetches together may hold.
   uint64_t max_prefetch_bytes = uint64_t{1} << 30;
   // N-grams that a lookup repeats are fetched once. Lookups in which next to nothing repeats
-  // (decode steps) are not looked through.
+  // (decode steps) are looked through only now and then.
   bool dedup = true;
   // Memory for rows of n-grams that were fetched before, divided among the I/O threads; 0: none is
   // kept. Taken as it fills.
@@ -66,8 +66,8 @@ struct ClientOptions {
   // Cores that the I/O threads run on, thread i on cpus[i % size]; empty: anywhere.
   std::vector<int> cpus = {};
   // A request that takes longer than others of its size is sent to a second server that holds its
-  // rows, if there is one: at most so many second requests per first one (0: never), and not
-  // before `hedge_after_least`.
+  // rows, if there is one: at most so many second requests per first one (0: never). No answer is
+  // late, of a second request or of a server that is to be put aside, before `hedge_after_least`.
   double hedge_share = 0.05;
   absl::Duration hedge_after_least = absl::Milliseconds(1);
 

@@ -26,9 +26,7 @@ uint64_t Mix(uint64_t x) {
 }
 
 uint64_t Hash(size_t layer_index, std::span<const int64_t> ids) {
-  const uint64_t a = static_cast<uint64_t>(ids.front());
-  const uint64_t b = static_cast<uint64_t>(ids.back());
-  return Mix(a ^ std::rotl(b, 32) ^ (uint64_t{layer_index} << 56));
+  return Mix(EndsOf(ids) ^ (uint64_t{layer_index} << 56));
 }
 
 }  // namespace

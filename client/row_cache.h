@@ -14,14 +14,14 @@
 
 namespace engram {
 
-// Bounded in bytes, all of them taken at once. A slot holds the rows of one n-gram of one layer;
+// Bounded in bytes, which are taken as it fills. A slot holds the rows of one n-gram of one layer;
 // the key is the layer and the n-gram's row ids, compared whole: what hits are the rows asked for,
 // or none. Sixteen slots make a set, in which an n-gram may lie.
 //
 // Who may come in is decided by how often it was asked for of late (TinyLFU; Einziger, Friedman,
 // Manes, 2017): a sketch counts n-grams whether they are held or not, and a new one replaces the
 // least asked for of its set only if it was asked for more often. A scan (a long text that nobody
-// repeats) leaves the rest alone. Shorter n-grams come back sooner, so that they are counted as if
+// repeats) leaves the rest alone. The shortest n-grams come back sooner: they are counted as if
 // they had been asked for once before.
 //
 // A slot is
@@ -32,7 +32,7 @@ namespace engram {
 // one thread and one table: rows of another digest need another cache.
 class RowCache {
  public:
-  static constexpr uint32_t kNone = UINT32_MAX;
+  static constexpr uint32_t kNone = NgramFold::kNoSlot;
 
   // InvalidArgument: `bytes` hold not one set. ResourceExhausted: no memory.
   static absl::StatusOr<std::unique_ptr<RowCache>> Create(uint64_t bytes, NgramColumns columns,

@@ -32,7 +32,7 @@ constexpr uint32_t kBareDepth = 4;
 constexpr size_t kUniformChunks = 32;
 constexpr size_t kHotNgrams = 2'000'000;
 constexpr size_t kGroup = 4;
-constexpr uint32_t kContractCacheMb = 512;
+constexpr uint32_t kNamedCacheMb = 512;
 constexpr size_t kDepth = 2;
 constexpr char kOff[] = "off";
 
@@ -309,7 +309,7 @@ absl::StatusOr<nlohmann::json> RunTraceBench(const TraceBenchOptions& options) {
   for (const auto& [name, passes] : on_uniform) {
     report["uniform"][name] = ReportOf(passes, bare, on_uniform[kOff]);
   }
-  const std::string cached = absl::StrCat("dedup_cache_", kContractCacheMb, "mb");
+  const std::string cached = absl::StrCat("dedup_cache_", kNamedCacheMb, "mb");
   const auto figure = [&](const std::string& name, const char* field) -> nlohmann::json {
     return report["text"].contains(name) ? report["text"][name][field] : nullptr;
   };

@@ -47,7 +47,7 @@ TEST(NgramDedup, FindsWhatAMapFinds) {
       for (uint32_t u = 0; u < ngrams; ++u) {
         const auto first = ids.begin() + columns.First(u);
         const std::vector<int64_t> key(first, first + columns.Size(u));
-        const bool whole = AllAreRows(key);
+        const bool whole = IsWhole(key);
         auto& same = seen[key];
         ASSERT_EQ(fold.source[u], whole && !same.empty() ? Source::kDuplicate : Source::kFetch);
         expected += whole && !same.empty() ? 1 : 0;
@@ -55,7 +55,7 @@ TEST(NgramDedup, FindsWhatAMapFinds) {
       }
       EXPECT_EQ(duplicates, expected);
       for (const auto& [key, same] : seen) {
-        if (!AllAreRows(key)) continue;
+        if (!IsWhole(key)) continue;
         std::vector<uint32_t> linked;
         for (uint32_t u = same[0]; linked.empty() || u != 0; u = fold.next[u]) linked.push_back(u);
         EXPECT_THAT(linked, testing::UnorderedElementsAreArray(same));

@@ -7,11 +7,8 @@
 #include <random>
 
 #include "client/client.h"
-#include "client/prefetch.h"
 #include "client/slot.h"
-#include "tests/cluster/fake_cluster.h"
 #include "tests/cluster/lookup_helpers.h"
-#include "tests/cluster/slot_fixture.h"
 #include "tests/cluster/test_cluster.h"
 #include "tests/support/status_matchers.h"
 
