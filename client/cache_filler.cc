@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +18,8 @@ namespace {
 constexpr size_t kNgramsAtOnce = 1024;
 // However often an n-gram was seen: it must be possible to be asked for more often.
 constexpr uint32_t kMostCounted = 60;
+// N-grams that are counted, for each slot: those that do not fit come in sooner when they are seen.
+constexpr size_t kCountedPerSlot = 4;
 
 class CacheFiller {
  public:
@@ -26,19 +29,20 @@ class CacheFiller {
   absl::Status Fill(size_t thread) {
     Folder& folder = core_.folder(thread);
     const std::vector<LayerGeometry>& layers = core_.table().geometry.layers();
-    const std::span<const HotNgrams::Ngram> fitting =
-        ngrams_.first(std::min(ngrams_.size(), folder.cache()->slots() / layers.size()));
+    const size_t fitting = folder.cache()->slots() / layers.size();
+    const size_t counted = std::min(ngrams_.size(), kCountedPerSlot * fitting);
     for (size_t layer = 0; layer < layers.size(); ++layer) {
-      for (size_t begin = 0; begin < fitting.size(); begin += kNgramsAtOnce) {
-        const auto part = fitting.subspan(begin, std::min(kNgramsAtOnce, fitting.size() - begin));
-        RETURN_IF_ERROR(Fetch(thread, layer, part));
+      for (size_t begin = 0; begin < counted; begin += kNgramsAtOnce) {
+        const auto part = ngrams_.subspan(begin, std::min(kNgramsAtOnce, counted - begin));
+        std::vector<int64_t> ids = Ids(folder, layer, part);
+        if (begin < fitting) RETURN_IF_ERROR(Fetch(thread, layer, std::move(ids)));
       }
     }
     return absl::OkStatus();
   }
 
  private:
-  // Row ids [n-grams, columns of the cache]: each n-gram's own, else kNoRow.
+  // Row ids [n-grams, columns of the cache]: each n-gram's own, else kNoRow. Counts them.
   std::vector<int64_t> Ids(Folder& folder, size_t layer, std::span<const HotNgrams::Ngram> part) {
     const RowHasher& hasher = core_.hasher();
     const NgramColumns& columns = folder.cache()->columns();
@@ -53,13 +57,14 @@ class CacheFiller {
         if (columns.order(of) + 2 != ngram.size) continue;
         int64_t* const own = ids.data() + i * columns.columns() + columns.begin(of);
         std::copy_n(last + columns.range().begin + columns.begin(of), columns.size(of), own);
-        folder.cache()->Count(layer, {own, columns.size(of)}, std::min(ngram.count, kMostCounted));
+        folder.cache()->Count(RowCache::KeyOf(layer, {own, columns.size(of)}),
+                              std::min(ngram.count, kMostCounted));
       }
     }
     return ids;
   }
 
-  absl::Status Fetch(size_t thread, size_t layer_index, std::span<const HotNgrams::Ngram> part) {
+  absl::Status Fetch(size_t thread, size_t layer_index, std::vector<int64_t> ids) {
     Folder& folder = core_.folder(thread);
     const size_t row_bytes = core_.table().layout.row_bytes();
     ASSIGN_OR_RETURN(auto lookup, core_.NewLookup(1, {.timeout = core_.options().connect_timeout,
@@ -67,7 +72,7 @@ class CacheFiller {
     lookup->columns = folder.cache()->columns().range();
     lookup->fills_cache = true;
     LookupLayer& layer = lookup->layers()[0];
-    layer.own_ids = Ids(folder, layer_index, part);
+    layer.own_ids = std::move(ids);
     layer.ids = layer.own_ids;
     rows_.resize(layer.ids.size() * row_bytes);
     const uint32_t id = core_.table().geometry.layers()[layer_index].layer_id;

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "client/scatter.h"
 #include "proto/base/status_macros.h"
 
 namespace engram {
@@ -18,6 +17,18 @@ constexpr double kCacheWorthwhile = 0.05;
 // N-grams after which the cache's first ones count for little: it takes a while to fill.
 constexpr double kCacheWindow = 1 << 17;
 constexpr size_t kSizes = 33;
+
+// N-grams: so far ahead of a search its set, and its key, are asked for; and of a copy its rows.
+constexpr size_t kSetsAhead = 24;
+constexpr size_t kKeysAhead = 12;
+constexpr size_t kRowsAhead = 2;
+constexpr size_t kLine = 64;
+
+uint64_t MostRows(const Geometry& geometry) {
+  uint64_t most = 0;
+  for (const LayerGeometry& layer : geometry.layers()) most = std::max(most, layer.rows);
+  return most;
+}
 
 }  // namespace
 
@@ -33,9 +44,9 @@ absl::StatusOr<std::unique_ptr<Folder>> Folder::Create(const ClientOptions& opti
           absl::StrCat("client option `cache_columns` is [", columns.begin, ", ", columns.end,
                        "), of a layer that has ", geometry.columns(), " columns"));
     }
-    absl::StatusOr<std::unique_ptr<RowCache>> made =
-        RowCache::Create(options.cache_bytes / options.io_threads,
-                         NgramColumns(geometry.params().heads, columns), layout.row_bytes());
+    absl::StatusOr<std::unique_ptr<RowCache>> made = RowCache::Create(
+        options.cache_bytes / options.io_threads, NgramColumns(geometry.params().heads, columns),
+        layout.row_bytes(), MostRows(geometry));
     if (!made.ok()) {
       return absl::Status(made.status().code(),
                           absl::StrCat("client option `cache_bytes`: ", made.status().message()));
@@ -84,37 +95,52 @@ bool Folder::Fold(const Lookup& lookup, LookupLayer& layer) {
   return spared > 0 || !layer.filling.empty();
 }
 
+// Everything that a search looks at lies in memory, not in caches: it is asked for some searches
+// ahead.
 size_t Folder::FindCached(LookupLayer& layer) {
   cache_->Begin();
+  searches_.clear();
   uint32_t ngram = 0;
   for (const int64_t* token = layer.ids.data(); ngram < fold_.source.size();
        token += columns_.columns()) {
     for (uint32_t part = 0; part < columns_.parts(); ++part, ++ngram) {
       if (fold_.source[ngram] != NgramFold::Source::kFetch) continue;
       const std::span<const int64_t> ids(token + columns_.begin(part), columns_.size(part));
-      if (!IsWhole(ids)) continue;
-      const RowCache::Found found = cache_->Find(layer.index, part, ids);
-      fold_.slot[ngram] = found.slot;
-      if (found.hit) {
-        fold_.source[ngram] = NgramFold::Source::kCached;
-        hits_.push_back(ngram);
-      } else if (found.slot != RowCache::kNone) {
-        layer.filling.push_back(found.slot);
-      }
+      if (IsWhole(ids)) searches_.push_back({ngram, RowCache::KeyOf(layer.index, ids)});
+    }
+  }
+  const size_t count = searches_.size();
+  for (size_t i = 0; i < std::min(count, kSetsAhead); ++i) cache_->Prefetch(searches_[i].key);
+  for (size_t i = 0; i < count; ++i) {
+    if (i + kSetsAhead < count) cache_->Prefetch(searches_[i + kSetsAhead].key);
+    if (i + kKeysAhead < count) cache_->PrefetchMatch(searches_[i + kKeysAhead].key);
+    const uint32_t of = searches_[i].ngram;
+    const RowCache::Found found = cache_->Find(searches_[i].key, of % columns_.parts());
+    fold_.slot[of] = found.slot;
+    if (found.hit) {
+      fold_.source[of] = NgramFold::Source::kCached;
+      hits_.push_back(of);
+    } else if (found.slot != RowCache::kNone) {
+      layer.filling.push_back(found.slot);
     }
   }
   return hits_.size();
 }
 
 void Folder::CopyHits(const LookupLayer& layer) const {
-  const size_t row_bytes = layer.target.row_bytes;
-  for (const uint32_t hit : hits_) {
-    const uint8_t* const rows =
-        cache_->rows() + size_t{fold_.slot[hit]} * cache_->slot_rows() * row_bytes;
-    uint32_t ngram = hit;
+  const size_t slot_bytes = cache_ == nullptr ? 0 : cache_->slot_rows() * layer.target.row_bytes;
+  const auto rows_of = [&](uint32_t hit) {
+    return cache_->rows() + size_t{fold_.slot[hit]} * slot_bytes;
+  };
+  for (size_t i = 0; i < hits_.size(); ++i) {
+    if (i + kRowsAhead < hits_.size()) {
+      const uint8_t* const next = rows_of(hits_[i + kRowsAhead]);
+      for (size_t at = 0; at < slot_bytes; at += kLine) __builtin_prefetch(next + at);
+    }
+    const uint8_t* const rows = rows_of(hits_[i]);
+    uint32_t ngram = hits_[i];
     do {
-      RowScatter scatter(nullptr, columns_.First(ngram), columns_.Size(ngram), layer.target);
-      scatter.Append(rows, columns_.Size(ngram) * row_bytes);
+      layer.target.WriteRows(columns_.First(ngram), rows, columns_.Size(ngram));
       ngram = fold_.next[ngram];
     } while (ngram != 0);
   }

@@ -58,7 +58,12 @@ class Folder {
   std::vector<Payoff> dedup_pays_;
   Payoff cache_pays_;
   NgramFold fold_;
-  std::vector<uint32_t> hits_;  // n-grams of the cache
+  struct Search {
+    uint32_t ngram;
+    RowCache::Key key;
+  };
+  std::vector<Search> searches_;  // scratch
+  std::vector<uint32_t> hits_;    // n-grams of the cache
   NgramCounters counters_;
 };
 

@@ -29,6 +29,7 @@ PrefetchMemory::PrefetchMemory(std::shared_ptr<std::atomic<uint64_t>> used, uint
 bool Lookup::Finish(LookupLayer& layer, absl::Status status) {
   const bool ok = status.ok();
   if (layer.word != nullptr && !ok) layer.target.ZeroPlaces(0, layer.rows);
+  if (layer.target.stream) StreamFence();
   std::vector<std::shared_ptr<Lookup>> waiters;
   {
     MutexLock lock(&mutex_);

@@ -14,9 +14,10 @@
 
 namespace engram {
 
-// Bounded in bytes, which are taken as it fills. A slot holds the rows of one n-gram of one layer;
-// the key is the layer and the n-gram's row ids, compared whole: what hits are the rows asked for,
-// or none. Sixteen slots make a set, in which an n-gram may lie.
+// Bounded in bytes, which are taken as it fills. Rows lie by themselves, and what a search looks at
+// takes three lines of the core's cache: a set, its sketch's counters, one key. A slot holds the
+// rows of one n-gram of one layer; the key is the layer and the n-gram's row ids, compared whole:
+// what hits are the rows asked for, or none. Sixteen slots make a set, in which an n-gram may lie.
 //
 // Who may come in is decided by how often it was asked for of late (TinyLFU; Einziger, Friedman,
 // Manes, 2017): a sketch counts n-grams whether they are held or not, and a new one replaces the
@@ -34,13 +35,14 @@ class RowCache {
  public:
   static constexpr uint32_t kNone = NgramFold::kNoSlot;
 
-  // InvalidArgument: `bytes` hold not one set. ResourceExhausted: no memory.
+  // Of a table whose layers have at most `layer_rows` rows each. InvalidArgument: `bytes` hold not
+  // one set. ResourceExhausted: no memory.
   static absl::StatusOr<std::unique_ptr<RowCache>> Create(uint64_t bytes, NgramColumns columns,
-                                                          size_t row_bytes);
+                                                          size_t row_bytes, uint64_t layer_rows);
   ~RowCache();
 
   const NgramColumns& columns() const { return columns_; }
-  size_t slots() const { return slots_.size(); }
+  size_t slots() const { return sets_.size() * kWays; }
   uint64_t bytes() const { return bytes_; }  // of memory, keys and all
 
   struct Found {
@@ -49,14 +51,27 @@ class RowCache {
   };
 
   // Slots that were found are let go.
-  void Begin() { ++batch_; }
+  void Begin();
+
+  // An n-gram of row ids `ids`, none negative, of a layer. Borrows them.
+  struct Key {
+    size_t layer_index;
+    std::span<const int64_t> ids;
+    uint64_t hash;
+  };
+  static Key KeyOf(size_t layer_index, std::span<const int64_t> ids);
+
+  // What Find will look at may be asked for ahead: first what every search looks at, then, when
+  // that has come, the key that it will compare.
+  void Prefetch(const Key& key) const;
+  void PrefetchMatch(const Key& key) const;
   // Looks for the n-gram, counts that it was asked for, and takes a slot for it where it is to come
-  // in. `ids`: its row ids, none negative; `part` of columns().
-  Found Find(size_t layer_index, uint32_t part, std::span<const int64_t> ids);
+  // in. It is part `part` of columns().
+  Found Find(const Key& key, uint32_t part);
   // The n-gram counts as asked for `times` times, if that is more than so far.
-  void Count(size_t layer_index, std::span<const int64_t> ids, uint32_t times);
-  void Commit(uint32_t slot) { slots_[slot].state = State::kReady; }
-  void Release(uint32_t slot) { slots_[slot].state = State::kFree; }
+  void Count(const Key& key, uint32_t times);
+  void Commit(uint32_t slot) { SetState(slot, kReady); }
+  void Release(uint32_t slot) { SetState(slot, kFree); }
 
   // Rows of slot s are [s * slot_rows(), ...) of [.., row_bytes].
   uint32_t slot_rows() const { return slot_rows_; }
@@ -64,22 +79,35 @@ class RowCache {
 
  private:
   static constexpr size_t kWays = 16;
-  static constexpr size_t kLineCounters = 64;  // a core's cache line
+  static constexpr size_t kLine = 64;  // bytes of a line of the core's cache
 
-  enum class State : uint8_t { kFree, kFilling, kReady };
-  struct Slot {
-    uint32_t tag = 0;
-    uint32_t used = 0;  // the batch that found it last
-    uint8_t count = 0;  // how often it was asked for of late
-    State state = State::kFree;
+  // States of a slot. Above kReady: ready, and found by the lookup of that number last (those that
+  // begin now and then share numbers with old ones, whose slots then stay a while longer).
+  static constexpr uint8_t kFree = 0;
+  static constexpr uint8_t kFilling = 1;
+  static constexpr uint8_t kReady = 2;
+
+  struct alignas(kLine) Set {
+    std::array<uint16_t, kWays> tags{};
+    std::array<uint8_t, kWays> counts{};  // how often it was asked for of late
+    std::array<uint8_t, kWays> states{};
   };
   struct Line {
-    alignas(kLineCounters) std::array<uint8_t, kLineCounters> counters{};
+    alignas(kLine) std::array<uint8_t, kLine> counters{};
   };
 
-  RowCache(NgramColumns columns, size_t sets, uint8_t* rows, uint64_t row_memory);
+  RowCache(NgramColumns columns, size_t sets, size_t id_words, uint8_t* rows, uint64_t row_memory);
 
-  bool Holds(size_t slot, size_t layer_index, std::span<const int64_t> ids) const;
+  // Bytes of a slot beside its rows: of its set, key and counters.
+  static size_t SlotOverhead(size_t slot_rows, size_t id_words);
+  void SetState(uint32_t slot, uint8_t state) { sets_[slot / kWays].states[slot % kWays] = state; }
+  // The low half of a hash says where its set lies.
+  size_t SetOf(uint64_t hash) const { return (hash & UINT32_MAX) * sets_.size() >> 32; }
+  size_t LineOf(uint64_t hash) const { return hash >> 32 & (sketch_.size() - 1); }
+  bool Holds(size_t slot, const Key& key) const;
+  void StoreKey(size_t slot, const Key& key);
+  // Of the slots of a set that may be given away the one asked for least; kWays: none.
+  size_t Victim(const Set& set) const;
   using Counters = std::array<uint8_t*, 4>;
   Counters CountersOf(uint64_t hash);
   // Counts once; how often that was so far.
@@ -88,15 +116,16 @@ class RowCache {
 
   const NgramColumns columns_;
   const uint32_t slot_rows_;
-  const size_t sets_;
+  const size_t id_words_;   // 32-bit words that hold a row id
+  const size_t key_words_;  // layer, ids; the ids that a shorter n-gram lacks are all ones
   uint8_t* const rows_;
   const uint64_t row_memory_;
   uint64_t bytes_ = 0;
-  std::vector<Slot> slots_;
-  std::vector<int64_t> keys_;  // [slots, 1 + slot_rows]: layer, ids, then -1
+  std::vector<Set> sets_;
+  std::vector<uint32_t> keys_;  // [slots, key_words_]
   std::vector<Line> sketch_;
   uint64_t counted_ = 0;  // since the counters were halved
-  uint32_t batch_ = 1;
+  uint8_t batch_ = kReady;
 };
 
 }  // namespace engram

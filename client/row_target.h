@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "client/stream_copy.h"
+
 namespace engram {
 
 enum class RowOrder : uint8_t {
@@ -24,6 +26,9 @@ struct RowTarget {
   RowOrder order = RowOrder::kTokenMajor;
   uint32_t columns = 1;  // these two matter for kHeadMajor alone
   uint32_t tokens = 0;
+  // More than caches hold: rows that lie one behind the other are written past them (StreamCopy),
+  // and whoever says that they are in place calls StreamFence before.
+  bool stream = false;
 
   // Whole rows, position after position.
   static RowTarget Rows(uint8_t* rows, size_t row_bytes) {
@@ -58,20 +63,17 @@ struct RowTarget {
     if (scale_bytes > 0) std::memcpy(out + value_bytes, scales + place * scale_bytes, scale_bytes);
   }
 
-  // The rows at positions from `from` on to positions from `to` on as well; they do not overlap.
-  void CopyRows(uint32_t from, uint32_t to, size_t count) const {
-    // In order they lie one behind the other.
-    const size_t at_once = in_order() ? count : 1;
-    const size_t scale_bytes = row_bytes - value_bytes;
-    for (uint32_t i = 0; i < count; i += static_cast<uint32_t>(at_once)) {
-      const size_t source = PlaceOf(from + i), place = PlaceOf(to + i);
-      std::memcpy(values + place * value_bytes, values + source * value_bytes,
-                  at_once * value_bytes);
-      if (scale_bytes > 0) {
-        std::memcpy(scales + place * scale_bytes, scales + source * scale_bytes,
-                    at_once * scale_bytes);
-      }
-    }
+  // `rows` [count, row_bytes], as they came from the server, to positions from `position` on.
+  void WriteRows(uint32_t position, const uint8_t* rows, size_t count) const {
+    if (in_order() && whole_rows())
+      return WriteBytes(position * row_bytes, rows, count * row_bytes);
+    for (uint32_t i = 0; i < count; ++i) CopyPart(position + i, 0, rows + i * row_bytes, row_bytes);
+  }
+
+  // Of whole rows in order alone: bytes from `begin` of the values on.
+  void WriteBytes(size_t begin, const uint8_t* bytes, size_t size) const {
+    if (stream) return StreamCopy(values + begin, bytes, size);
+    if (size > 0) std::memcpy(values + begin, bytes, size);
   }
 
   void ZeroRow(uint32_t position) const { ZeroPlaces(PlaceOf(position), 1); }

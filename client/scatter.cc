@@ -10,7 +10,6 @@ namespace {
 // Rows whose places are computed at once, then copied: their bytes stay in the core's first cache
 // where values and scales go apart.
 constexpr size_t kPlacesAtOnce = 64;
-constexpr size_t kBytesBetweenCopies = 32 << 10;
 
 struct ScatterJob {
   const uint8_t* rows;
@@ -64,23 +63,14 @@ void ScatterRows(const uint8_t* rows, size_t row_bytes, size_t bytes, const uint
 
 bool RowScatter::Append(const uint8_t* data, size_t size) {
   if (size > bytes_left()) return false;
-  if (copies_.empty()) {
-    Scatter(data, size);
-    return true;
-  }
-  // Piece by piece, so that what is copied on is still in the core's second cache.
-  while (size > 0) {
-    const size_t now = std::min(size, kBytesBetweenCopies);
-    Scatter(data, now);
-    CopyOn();
-    data += now;
-    size -= now;
-  }
+  const uint64_t before = bytes_done_;
+  Scatter(data, size);
+  if (!copies_.empty()) CopyOn(data, before);
   return true;
 }
 
 // Of a copy whose rows do not all belong to this request, the others are another one's.
-void RowScatter::CopyOn() {
+void RowScatter::CopyOn(const uint8_t* data, uint64_t before) {
   const size_t row_bytes = target_.row_bytes;
   const size_t rows_done = bytes_done_ / row_bytes;
   size_t made = 0;
@@ -89,13 +79,19 @@ void RowScatter::CopyOn() {
     const size_t begin = copy.row < first_ ? 0 : copy.row - first_;
     const size_t end = std::min(copy.end() - first_, rows_);
     if (end > rows_done) break;
+    const uint8_t* rows = data + (begin * row_bytes - before);
+    if (begin * row_bytes < before) {  // They were cut.
+      cut_.resize((end - begin) * row_bytes);
+      for (size_t row = begin; row < end; ++row) {
+        target_.ReadRow(PositionOf(row), cut_.data() + (row - begin) * row_bytes);
+      }
+      rows = cut_.data();
+    }
     const auto place = static_cast<uint32_t>(copy.place + (first_ + begin - copy.row));
     if (copy.to == RowCopy::To::kPosition) {
-      target_.CopyRows(PositionOf(begin), place, end - begin);
-      continue;
-    }
-    for (size_t row = begin; row < end; ++row) {
-      target_.ReadRow(PositionOf(row), cache_rows_ + (place + row - begin) * row_bytes);
+      target_.WriteRows(place, rows, end - begin);
+    } else {
+      StreamCopy(cache_rows_ + place * row_bytes, rows, (end - begin) * row_bytes);
     }
   }
   copies_ = copies_.subspan(made);
@@ -107,8 +103,7 @@ void RowScatter::Scatter(const uint8_t* data, size_t size) {
   const size_t within = bytes_done_ % row_bytes;
   bytes_done_ += size;
   if (positions_ == nullptr && target_.in_order() && target_.whole_rows()) {
-    if (size > 0) std::memcpy(target_.values + (first_ + row) * row_bytes + within, data, size);
-    return;
+    return target_.WriteBytes((first_ + row) * row_bytes + within, data, size);
   }
   if (within != 0) {  // The rest of a row that was cut.
     const size_t part = std::min(size, row_bytes - within);
@@ -125,10 +120,21 @@ void RowScatter::Scatter(const uint8_t* data, size_t size) {
   if (size > 0) target_.CopyPart(PositionOf(row + whole), 0, data, size);
 }
 
+// Rows whose places follow each other, as those of an n-gram do, at once: lines are written whole.
+void RowScatter::StreamRuns(const uint8_t* data, const uint32_t* positions, size_t count) const {
+  for (size_t begin = 0; begin < count;) {
+    size_t end = begin + 1;
+    while (end < count && positions[end] == positions[end - 1] + 1) ++end;
+    target_.WriteRows(positions[begin], data + begin * target_.row_bytes, end - begin);
+    begin = end;
+  }
+}
+
 void RowScatter::CopyWhole(const uint8_t* data, size_t row, size_t count) const {
   const size_t row_bytes = target_.row_bytes;
   const size_t value_bytes = target_.value_bytes;
   if (positions_ != nullptr && target_.in_order() && target_.whole_rows()) {
+    if (target_.stream) return StreamRuns(data, positions_ + row, count);
     return ScatterRows(data, row_bytes, row_bytes, positions_ + row, count, target_.values);
   }
   std::array<uint32_t, kPlacesAtOnce> places;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "client/row_target.h"
 #include "client/shard_plan.h"
@@ -52,8 +53,10 @@ class RowScatter {
   }
   void Scatter(const uint8_t* data, size_t size);
   void CopyWhole(const uint8_t* data, size_t row, size_t count) const;
-  // Copies that are due, from the rows' places: they have just been written, so they are cached.
-  void CopyOn();
+  void StreamRuns(const uint8_t* data, const uint32_t* positions, size_t count) const;
+  // Copies that are due, from `data`, which begins behind `before` of the request's bytes; of rows
+  // that began earlier, from their places.
+  void CopyOn(const uint8_t* data, uint64_t before);
 
   const uint32_t* const positions_;
   const size_t first_;
@@ -62,6 +65,7 @@ class RowScatter {
   uint64_t bytes_done_ = 0;
   std::span<const RowCopy> copies_;  // that are not made yet
   uint8_t* cache_rows_ = nullptr;
+  std::vector<uint8_t> cut_;  // scratch
 };
 
 }  // namespace engram

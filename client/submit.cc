@@ -8,6 +8,13 @@
 #include "proto/base/status_macros.h"
 
 namespace engram {
+namespace {
+
+// Of a layer's rows. A decode step's stay in the caches, where who reads them next finds them; a
+// prefill chunk's would only drive out what is there.
+constexpr uint64_t kStreamBytes = 8 << 20;
+
+}  // namespace
 
 absl::StatusOr<std::vector<uint32_t>> ClientCore::LayersOf(std::vector<uint32_t> layers) const {
   if (layers.empty()) {
@@ -64,6 +71,7 @@ absl::Status ClientCore::SetLayer(LookupLayer& layer, uint32_t id, size_t rows,
   layer.layer = id;
   layer.rows = rows;
   layer.target = target;
+  layer.target.stream = rows * target.row_bytes >= kStreamBytes;
   return absl::OkStatus();
 }
 

@@ -55,28 +55,42 @@ uint32_t Checksum(absl::string_view bytes) { return Crc32c(bytes.data(), bytes.s
 }  // namespace
 
 std::vector<HotNgrams::Ngram> CountNgrams(const TokenTrace& compressed, uint32_t max_ngram,
-                                          size_t most) {
-  absl::flat_hash_map<Key, uint32_t> counts;
+                                          size_t most, size_t window) {
+  struct Seen {
+    uint32_t windows = 0;
+    uint32_t times = 0;
+    size_t last_window = SIZE_MAX;
+  };
+  absl::flat_hash_map<Key, Seen> all;
+  size_t tokens = 0;
   for (const std::vector<uint32_t>& sequence : compressed) {
     for (size_t end = 2; end <= sequence.size(); ++end) {
+      const size_t its_window = (tokens + end - 1) / window;
       for (uint32_t size = 2; size <= max_ngram && size <= end; ++size) {
         Key key{size, {}};
         std::copy_n(sequence.data() + end - size, size, key.ids.begin());
-        uint32_t& count = counts[key];
-        if (count < UINT32_MAX) ++count;
+        Seen& seen = all[key];
+        if (seen.times < UINT32_MAX) ++seen.times;
+        if (seen.last_window == its_window || seen.windows == UINT32_MAX) continue;
+        seen.last_window = its_window;
+        ++seen.windows;
       }
     }
+    tokens += sequence.size();
   }
-  std::vector<HotNgrams::Ngram> ngrams;
-  for (const auto& [key, count] : counts) {
-    if (count >= 2) ngrams.push_back({count, key.size, key.ids});
+  std::vector<std::pair<Key, Seen>> ranked;
+  for (const auto& entry : all) {
+    if (entry.second.times >= 2) ranked.push_back(entry);
   }
-  const auto before = [](const HotNgrams::Ngram& a, const HotNgrams::Ngram& b) {
-    return std::tie(b.count, a.size, a.ids) < std::tie(a.count, b.size, b.ids);
+  const auto before = [](const auto& a, const auto& b) {
+    return std::tie(b.second.windows, b.second.times, a.first.size, a.first.ids) <
+           std::tie(a.second.windows, a.second.times, b.first.size, b.first.ids);
   };
-  const auto end = ngrams.begin() + static_cast<ptrdiff_t>(std::min(most, ngrams.size()));
-  std::partial_sort(ngrams.begin(), end, ngrams.end(), before);
-  ngrams.erase(end, ngrams.end());
+  const auto end = ranked.begin() + static_cast<ptrdiff_t>(std::min(most, ranked.size()));
+  std::partial_sort(ranked.begin(), end, ranked.end(), before);
+  ranked.erase(end, ranked.end());
+  std::vector<HotNgrams::Ngram> ngrams;
+  for (const auto& [key, seen] : ranked) ngrams.push_back({seen.windows, key.size, key.ids});
   return ngrams;
 }
 

@@ -18,7 +18,7 @@ namespace engram {
 // Whole n-grams alone: none that begins before its sequence.
 struct HotNgrams {
   struct Ngram {
-    uint32_t count = 0;                     // how often it was seen
+    uint32_t count = 0;                     // in how many windows it was seen
     uint32_t size = 0;                      // 2 .. kMaxNgram tokens
     std::array<uint32_t, kMaxNgram> ids{};  // compressed ids, the oldest first; then zeros
     bool operator==(const Ngram&) const = default;
@@ -29,10 +29,15 @@ struct HotNgrams {
   bool operator==(const HotNgrams&) const = default;
 };
 
-// The `most` n-grams of orders 2 .. max_ngram that occur most often in sequences of compressed ids,
-// each at least twice. Of those as frequent, the shorter first, then by their ids.
+// Tokens of a window, where lookups are prefill chunks: what one repeats it fetches once anyway.
+inline constexpr size_t kHotNgramWindow = 8192;
+
+// Of the n-grams of orders 2 .. max_ngram that occur at least twice in sequences of compressed ids,
+// the `most` that occur in most windows of `window` tokens of the sequences put together. Of those
+// as frequent, the ones that occur more often within windows come first, then the shorter, then by
+// their ids.
 std::vector<HotNgrams::Ngram> CountNgrams(const TokenTrace& compressed, uint32_t max_ngram,
-                                          size_t most);
+                                          size_t most, size_t window = kHotNgramWindow);
 
 // A file of them, little-endian:
 //   8 bytes "ENGRHOT1", 32 token map, u64 n-grams, u32 CRC32C of all that,

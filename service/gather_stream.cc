@@ -171,8 +171,11 @@ void GatherStream::WriteNext() {
 void GatherStream::WritePrefill() {
   // What is more urgent may have come since.
   if (!can_write() || has_urgent() || prefill_.empty()) return WriteNext();
-  const bool beside_decode = absl::Now() - context_.last_decode < kDecodeActive;
-  WritePiece(prefill_, beside_decode ? kPieceBytesBesideDecode : kPieceBytes);
+  WritePiece(prefill_, BesideDecode() ? kPieceBytesBesideDecode : kPieceBytes);
+}
+
+bool GatherStream::BesideDecode() const {
+  return absl::Now() - context_.last_decode < kDecodeActive;
 }
 
 // Writes the next piece of the first request of `queue`, or its error. Requests of one stream and
@@ -222,13 +225,18 @@ uint32_t GatherStream::NextLayer() const {
   return decode_.empty() ? kMaxLayerId + 1 : decode_.front()->request.layer;
 }
 
+size_t GatherStream::BytesAtOnce(uint32_t layer) const {
+  if (has_urgent()) return NextLayer() == layer ? kSendBytes : kSendBytesOfLayer;
+  // Prefill takes its turn for every piece; those of one send leave together.
+  return prefill_.empty() || BesideDecode() ? 0 : kSendBytes;
+}
+
 void GatherStream::Write(const grpc::Slice& message, uint32_t layer) {
   writing_ = true;
-  // Whatever else is urgent will be a message, whatever becomes of it. The first one carries the
+  // Whatever else waits will be a message, whatever becomes of it. The first one carries the
   // call's headers, which gRPC takes for written only when they have left.
   bytes_buffered_ += message.size();
-  buffering_ = std::exchange(has_written_, true) && has_urgent() &&
-               bytes_buffered_ < (NextLayer() == layer ? kSendBytes : kSendBytesOfLayer);
+  buffering_ = std::exchange(has_written_, true) && bytes_buffered_ < BytesAtOnce(layer);
   if (!buffering_) bytes_buffered_ = 0;
   grpc::WriteOptions options;
   if (buffering_) options.set_buffer_hint();

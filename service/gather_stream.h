@@ -91,6 +91,10 @@ class GatherStream final : public LongCall {
   // first decode request; prefill waits for its turn.
   void WriteNext();
   void WritePrefill();
+  bool BesideDecode() const;
+  // Messages leave together while they are smaller than that; 0: what is written leaves at once.
+  // `layer`: that of the message written last.
+  size_t BytesAtOnce(uint32_t layer) const;
   void WritePiece(PendingQueue& queue, size_t piece_bytes);
   absl::Status GatherPiece(const Pending& pending, size_t count, uint8_t* rows);
   // Layer of the decode request that is answered next; kMaxLayerId + 1: none waits.

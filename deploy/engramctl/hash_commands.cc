@@ -138,11 +138,11 @@ absl::Status HashTrace(const std::string& directory, const std::string& tokens) 
 }
 
 absl::Status WriteHot(const std::string& directory, const std::string& tokens, size_t most,
-                      const std::string& out) {
+                      size_t window, const std::string& out) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(directory));
   ASSIGN_OR_RETURN(const TokenTrace trace, CompressTrace(checkpoint, directory, tokens));
   const HotNgrams hot{checkpoint.token_map()->sha256(),
-                      CountNgrams(trace, checkpoint.geometry().params().max_ngram, most)};
+                      CountNgrams(trace, checkpoint.geometry().params().max_ngram, most, window)};
   RETURN_IF_ERROR(WriteHotNgrams(out, hot));
   Json orders = Json::object();
   for (const HotNgrams::Ngram& ngram : hot.ngrams) {
@@ -162,6 +162,7 @@ void AddHotNgrams(CLI::App& app, Command& run) {
   struct Flags {
     std::string checkpoint, tokens, out;
     size_t most = 500'000;
+    size_t window = kHotNgramWindow;
   };
   const auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand(
@@ -170,9 +171,16 @@ void AddHotNgrams(CLI::App& app, Command& run) {
       ->required();
   command->add_option("--tokens", flags->tokens, "Trace file of raw token ids")->required();
   command->add_option("--most", flags->most, "N-grams at most")->capture_default_str();
+  command
+      ->add_option("--window", flags->window,
+                   "Tokens within which an n-gram counts once: those of a lookup")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   command->add_option("--out", flags->out, "File to write")->required();
   command->callback([=, &run] {
-    run = [=] { return WriteHot(flags->checkpoint, flags->tokens, flags->most, flags->out); };
+    run = [=] {
+      return WriteHot(flags->checkpoint, flags->tokens, flags->most, flags->window, flags->out);
+    };
   });
 }
 

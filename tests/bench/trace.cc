@@ -48,6 +48,7 @@ struct Pass {
   double seconds = 0;
   uint64_t rows = 0;
   ClientStats stats;  // of this pass alone
+  double bare = 0;    // rows/s of the bare pair, run right before and after
 
   double rows_per_s() const { return static_cast<double>(rows) / seconds; }
 };
@@ -73,7 +74,8 @@ class TraceBench {
     const size_t rows = size_t{options.chunk} * local.geometry.columns();
     const size_t bytes = rows * local.rows->layout().row_bytes();
     for (Buffers& buffers : buffers_) {
-      buffers.assign(local.geometry.layers().size(), std::vector<uint8_t>(bytes));
+      buffers.assign(local.geometry.layers().size(),
+                     Buffer((bytes + sizeof(Page) - 1) / sizeof(Page)));
     }
     right_.resize(bytes);
   }
@@ -111,7 +113,12 @@ class TraceBench {
   }
 
  private:
-  using Buffers = std::vector<std::vector<uint8_t>>;  // by layer, [chunk, columns, row_bytes]
+  struct alignas(4096) Page {
+    uint8_t bytes[4096];
+  };
+  // An engine's are pinned, so they begin with a page.
+  using Buffer = std::vector<Page>;
+  using Buffers = std::vector<Buffer>;  // by layer, [chunk, columns, row_bytes]
 
   absl::Status RunGroup(Client& client, const StepPool& chunks, size_t first, size_t group) {
     std::array<Ticket, kGroup> tickets;
@@ -121,7 +128,7 @@ class TraceBench {
       std::vector<RowsLookup> requests;
       for (size_t layer = 0; layer < buffers_[i].size(); ++layer) {
         requests.push_back({client.geometry().layers()[layer].layer_id, chunks[first + i][layer],
-                            std::span(buffers_[i][layer])});
+                            std::span(buffers_[i][layer].data()->bytes, right_.size())});
       }
       ASSIGN_OR_RETURN(tickets[i],
                        client.SubmitRows(requests, {.priority = LookupPriority::kPrefill}));
@@ -135,7 +142,7 @@ class TraceBench {
                                            ids[layer].size());
       const uint32_t id = local_.geometry.layers()[layer].layer_id;
       RETURN_IF_ERROR(local_.rows->Gather(id, rows, right_.data(), nullptr));
-      if (std::memcmp(right_.data(), buffers[layer].data(),
+      if (std::memcmp(right_.data(), buffers[layer].data()->bytes,
                       rows.size() * local_.rows->layout().row_bytes()) != 0) {
         return absl::InternalError(absl::StrCat("layer ", id, ": a wrong row"));
       }
@@ -151,13 +158,11 @@ class TraceBench {
   std::vector<uint8_t> right_;
 };
 
-absl::StatusOr<double> BareRate(const PeerSetup& setup, const std::vector<int64_t>& ids,
-                                absl::Duration time) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Peer> bare, MakeRawPeer(setup));
+absl::StatusOr<double> BareRate(Peer& bare, const std::vector<int64_t>& ids, absl::Duration time) {
   BatchRun warm({ids, kBareBatch, kBareDepth, kSynthRowBytes, time / 8, nullptr});
-  RETURN_IF_ERROR(bare->Ask(warm));
+  RETURN_IF_ERROR(bare.Ask(warm));
   BatchRun run({ids, kBareBatch, kBareDepth, kSynthRowBytes, time, nullptr});
-  RETURN_IF_ERROR(bare->Ask(run));
+  RETURN_IF_ERROR(bare.Ask(run));
   return run.rows_per_s();
 }
 
@@ -205,12 +210,11 @@ absl::Status WriteHot(const Table& table, TokenTrace text, const std::string& pa
                                CountNgrams(text, table.geometry.params().max_ngram, kHotNgrams)});
 }
 
-nlohmann::json ReportOf(const std::vector<Pass>& passes, const std::vector<double>& bare,
-                        const std::vector<Pass>& off) {
+nlohmann::json ReportOf(const std::vector<Pass>& passes, const std::vector<Pass>& off) {
   std::vector<double> rates, to_bare, to_off;
   for (size_t i = 0; i < passes.size(); ++i) {
     rates.push_back(passes[i].rows_per_s());
-    to_bare.push_back(rates.back() / bare[i]);
+    to_bare.push_back(rates.back() / passes[i].bare);
     to_off.push_back(rates.back() / off[i].rows_per_s());
   }
   const Pass& last = passes.back();
@@ -285,29 +289,35 @@ absl::StatusOr<nlohmann::json> RunTraceBench(const TraceBenchOptions& options) {
                              absl::StrCat(absl::ToInt64Microseconds(options.spin))},
                             setup.server_core));
   TraceBench bench(options, local, server->address(), hot_ngrams);
-  std::vector<double> bare;
+  ASSIGN_OR_RETURN(const std::unique_ptr<Peer> bare, MakeRawPeer(setup));
+  std::vector<double> bare_rates;
   std::map<std::string, std::vector<Pass>> on_text, on_uniform;
   std::vector<Variant> turns = Variants(options);
   for (uint32_t round = 0; round < options.rounds; ++round) {
     std::cerr << "round " << round + 1 << "\n";
-    ASSIGN_OR_RETURN(bare.emplace_back(), BareRate(setup, bare_ids, options.time));
+    ASSIGN_OR_RETURN(double before, BareRate(*bare, bare_ids, options.time));
     std::rotate(turns.begin(), turns.begin() + 1, turns.end());
     for (const Variant& variant : turns) {
       ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, bench.Connect(variant));
-      ASSIGN_OR_RETURN(on_text[variant.name].emplace_back(), bench.Run(*client, chunks));
-      ASSIGN_OR_RETURN(on_uniform[variant.name].emplace_back(), bench.Run(*client, uniform));
+      ASSIGN_OR_RETURN(Pass text, bench.Run(*client, chunks));
+      ASSIGN_OR_RETURN(Pass nothing_repeats, bench.Run(*client, uniform));
+      ASSIGN_OR_RETURN(const double after, BareRate(*bare, bare_ids, options.time));
+      text.bare = nothing_repeats.bare = (before + after) / 2;
+      bare_rates.push_back(before = after);
+      on_text[variant.name].push_back(std::move(text));
+      on_uniform[variant.name].push_back(std::move(nothing_repeats));
     }
   }
   nlohmann::json report = {{"trace", options.trace},
                            {"chunk_tokens", options.chunk},
                            {"chunks", chunks.size()},
                            {"rounds", options.rounds},
-                           {"bare_rows_per_s", Median(bare)}};
+                           {"bare_rows_per_s", Median(bare_rates)}};
   for (const auto& [name, passes] : on_text) {
-    report["text"][name] = ReportOf(passes, bare, on_text[kOff]);
+    report["text"][name] = ReportOf(passes, on_text[kOff]);
   }
   for (const auto& [name, passes] : on_uniform) {
-    report["uniform"][name] = ReportOf(passes, bare, on_uniform[kOff]);
+    report["uniform"][name] = ReportOf(passes, on_uniform[kOff]);
   }
   const std::string cached = absl::StrCat("dedup_cache_", kNamedCacheMb, "mb");
   const auto figure = [&](const std::string& name, const char* field) -> nlohmann::json {

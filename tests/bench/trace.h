@@ -20,8 +20,8 @@ struct TraceBenchOptions {
   std::vector<std::string> only;  // names of variants beside "off"; empty: all
   uint32_t chunk = 8192;          // tokens a lookup
   uint64_t rows = 4'000'000;      // of each of the table's two layers
-  uint32_t rounds = 3;
-  absl::Duration time = absl::Seconds(1);  // of a run of the bare pair
+  uint32_t rounds = 2;
+  absl::Duration time = absl::Milliseconds(500);  // of a run of the bare pair
   absl::Duration spin = absl::Milliseconds(1);
 };
 

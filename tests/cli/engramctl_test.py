@@ -311,7 +311,7 @@ class TokenMapTest(CliTest):
         text = b"in IN, in and out"
         trace.write_bytes(struct.pack(f"<{len(text) + 1}I", len(text), *text))
         flags = ["--checkpoint", checkpoint, "--tokens", trace, "--out", out]
-        got = run_json("engramctl", "hot-ngrams", *flags, "--most", "1")
+        got = run_json("engramctl", "hot-ngrams", *flags, "--most", "1", "--window", "1")
         self.assertEqual((got["ngrams"], got["by_order"]), (1, {"2": 1}))
         data = out.read_bytes()
         self.assertEqual(data[:8], b"ENGRHOT1")

@@ -18,8 +18,10 @@ const NgramColumns& Columns() {
   return *columns;
 }
 
-std::unique_ptr<RowCache> NewCache(uint64_t bytes) {
-  auto cache = RowCache::Create(bytes, Columns(), kRowBytes);
+constexpr uint64_t kLayerRows = 1 << 30;
+
+std::unique_ptr<RowCache> NewCache(uint64_t bytes, uint64_t layer_rows = kLayerRows) {
+  auto cache = RowCache::Create(bytes, Columns(), kRowBytes, layer_rows);
   EXPECT_THAT(cache, IsOk());
   return *std::move(cache);
 }
@@ -32,6 +34,7 @@ struct Ngram {
   static Ngram Of(uint64_t number, size_t layer = 0, uint32_t part = 1) {
     return {layer, part, {static_cast<int64_t>(number), static_cast<int64_t>(number * 7 + 1)}};
   }
+  RowCache::Key key() const { return RowCache::KeyOf(layer, ids); }
   // Its rows' bytes: all of the key in each.
   void Fill(uint8_t* rows) const {
     for (uint32_t head = 0; head < kHeads; ++head) {
@@ -49,7 +52,7 @@ uint8_t* RowsOf(RowCache& cache, uint32_t slot) {
 // Asks for an n-gram as a lookup of its own does; true: it was there, with its own rows.
 bool Ask(RowCache& cache, const Ngram& ngram) {
   cache.Begin();
-  const RowCache::Found found = cache.Find(ngram.layer, ngram.part, ngram.ids);
+  const RowCache::Found found = cache.Find(ngram.key(), ngram.part);
   if (found.slot == RowCache::kNone) return false;
   uint8_t* const rows = RowsOf(cache, found.slot);
   if (found.hit) {
@@ -88,10 +91,10 @@ TEST(RowCache, WhatIsOnItsWayIsNotThere) {
   const auto cache = NewCache(1 << 20);
   const Ngram ngram = Ngram::Of(5);
   cache->Begin();
-  const RowCache::Found first = cache->Find(ngram.layer, ngram.part, ngram.ids);
+  const RowCache::Found first = cache->Find(ngram.key(), ngram.part);
   ASSERT_NE(first.slot, RowCache::kNone);
   EXPECT_FALSE(first.hit);
-  EXPECT_EQ(cache->Find(ngram.layer, ngram.part, ngram.ids).slot, RowCache::kNone);
+  EXPECT_EQ(cache->Find(ngram.key(), ngram.part).slot, RowCache::kNone);
   cache->Release(first.slot);  // it did not come
   EXPECT_FALSE(Ask(*cache, ngram));
   EXPECT_TRUE(Ask(*cache, ngram));
@@ -102,12 +105,12 @@ TEST(RowCache, WhatWasFoundStaysUntilTheNextLookup) {
   const Ngram kept = Ngram::Of(1);
   Ask(*cache, kept);
   cache->Begin();
-  const RowCache::Found found = cache->Find(kept.layer, kept.part, kept.ids);
+  const RowCache::Found found = cache->Find(kept.key(), kept.part);
   ASSERT_TRUE(found.hit);
   for (int round = 0; round < 20; ++round) {
     for (uint64_t i = 100; i < 1000; ++i) {
       const Ngram other = Ngram::Of(i);
-      EXPECT_NE(cache->Find(other.layer, other.part, other.ids).slot, found.slot);
+      EXPECT_NE(cache->Find(other.key(), other.part).slot, found.slot);
     }
   }
 }
@@ -138,9 +141,9 @@ TEST(RowCache, FollowsAChangeOfWhatIsAskedFor) {
 }
 
 TEST(RowCache, TooLittleMemoryIsRefused) {
-  EXPECT_THAT(RowCache::Create(100, Columns(), kRowBytes),
+  EXPECT_THAT(RowCache::Create(100, Columns(), kRowBytes, kLayerRows),
               StatusIs(absl::StatusCode::kInvalidArgument, "a cache of 100 bytes holds nothing"));
-  EXPECT_THAT(RowCache::Create(uint64_t{1} << 40, Columns(), kRowBytes),
+  EXPECT_THAT(RowCache::Create(uint64_t{1} << 40, Columns(), kRowBytes, kLayerRows),
               StatusIs(absl::StatusCode::kInvalidArgument, "more rows than 32 bits"));
 }
 
