@@ -1,12 +1,11 @@
 // The stages of a lookup one by one, in process, by Google Benchmark: hash, plan, gather, scatter,
 // encode. Rates are rows (or row ids) a second of one thread.
+#include "tests/bench/micro.h"
+
 #include <benchmark/benchmark.h>
-#include <sys/mman.h>
 
 #include <cstring>
-#include <iostream>
 #include <memory>
-#include <random>
 #include <span>
 #include <vector>
 
@@ -22,45 +21,10 @@ namespace engram {
 namespace {
 
 constexpr size_t kRowBytes = 264;
-constexpr uint32_t kLayer = 1;
 
 const char* NameOf(Isa isa) {
   constexpr const char* kNames[] = {"portable", "avx2", "avx512"};
   return kNames[static_cast<size_t>(isa)];
-}
-
-template <typename T>
-T OrDie(absl::StatusOr<T> value) {
-  if (value.ok()) return *std::move(value);
-  std::cerr << "error: " << value.status() << "\n";
-  std::exit(1);
-}
-
-void CountRows(benchmark::State& state, size_t rows) {
-  state.counters["rows"] =
-      benchmark::Counter(static_cast<double>(state.iterations()) * static_cast<double>(rows),
-                         benchmark::Counter::kIsRate);
-}
-
-// V4.1-Flash's geometry.
-const Geometry& FullGeometry() {
-  static const auto* geometry = [] {
-    GeometryParams params;
-    params.layer_ids = {kLayer};
-    params.max_ngram = 4;
-    params.heads = 8;
-    params.bucket_floors.assign(3, 16'000'000);
-    params.compressed_vocab = 99092;
-    return new Geometry(OrDie(Geometry::Derive(params)));
-  }();
-  return *geometry;
-}
-
-std::vector<int64_t> RandomRows(uint64_t rows, size_t count) {
-  std::mt19937_64 random(1);
-  std::vector<int64_t> ids(count);
-  for (int64_t& id : ids) id = static_cast<int64_t>(random() % rows);
-  return ids;
 }
 
 // ---------------------------------------------------------------- hash, plan, encode
@@ -102,7 +66,7 @@ void EncodeRequest(benchmark::State& state) {
   uint8_t out[kMaxRequestHeader];
   uint64_t id = 0;
   for (auto _ : state) {
-    benchmark::DoNotOptimize(EncodeRequestHeader(++id, Sha256{}, kLayer, WirePriority::kDecode,
+    benchmark::DoNotOptimize(EncodeRequestHeader(++id, Sha256{}, kMicroLayer, WirePriority::kDecode,
                                                  10'000'000, 0, 512, false, out));
   }
 }
@@ -129,29 +93,6 @@ void DecodeAnswer(benchmark::State& state) {
 BENCHMARK(DecodeAnswer);
 
 // ---------------------------------------------------------------- gather, scatter
-
-// Memory of the given size, touched; on huge pages or not.
-class Block {
- public:
-  Block(size_t bytes, bool huge) : bytes_(bytes + (2 << 20)) {
-    memory_ = static_cast<uint8_t*>(mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
-                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    if (memory_ == MAP_FAILED) std::abort();
-    madvise(memory_, bytes_, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-    const auto address = reinterpret_cast<uintptr_t>(memory_);
-    data_ = reinterpret_cast<uint8_t*>((address + (2 << 20) - 1) & ~uintptr_t{(2 << 20) - 1});
-    std::memset(data_, 1, bytes);
-  }
-  ~Block() { munmap(memory_, bytes_); }
-  Block(const Block&) = delete;
-
-  uint8_t* data() { return data_; }
-
- private:
-  const size_t bytes_;
-  uint8_t* memory_;
-  uint8_t* data_;
-};
 
 constexpr size_t kIds = 1 << 20;
 constexpr size_t kBatch = 1024;  // rows of one piece of 256 KiB
@@ -206,10 +147,11 @@ void GatherPlainLoop(benchmark::State& state, uint64_t rows) {
 void GatherFromStore(benchmark::State& state, uint64_t rows) {
   Table(1, false);  // lets a large one go
   auto store =
-      OrDie(MemoryStore::Create(FullGeometry(), PackedFp8Layout(256), {{kLayer, 0, rows}}));
-  std::memset(store->PlaceOf(kLayer, 0).rows, 1, rows * kRowBytes);
+      OrDie(MemoryStore::Create(FullGeometry(), PackedFp8Layout(256), {{kMicroLayer, 0, rows}}));
+  std::memset(store->PlaceOf(kMicroLayer, 0).rows, 1, rows * kRowBytes);
   RunGather(state, rows, [&](std::span<const uint32_t> ids, uint8_t* out) {
-    if (!store->Check(kLayer, ids).ok() || !store->Gather(kLayer, ids, out, nullptr).ok()) {
+    if (!store->Check(kMicroLayer, ids).ok() ||
+        !store->Gather(kMicroLayer, ids, out, nullptr).ok()) {
       state.SkipWithError("refused");
     }
   });
