@@ -27,8 +27,8 @@ constexpr float kMostTries = 4096;
 uint16_t OwnKind(uint32_t length, size_t rank, uint32_t times, uint32_t support) {
   const auto of_rank = static_cast<uint32_t>(std::min<size_t>(rank, kRanks - 1));
   const uint32_t of_times = std::min(times, kTimes) - 1;
-  return static_cast<uint16_t>(
-      (((length - 1) * kRanks + of_rank) * kTimes + of_times) * kSupports + support);
+  return static_cast<uint16_t>((((length - 1) * kRanks + of_rank) * kTimes + of_times) * kSupports +
+                               support);
 }
 
 uint32_t ShareOf(uint32_t count, uint32_t total) {
@@ -111,9 +111,9 @@ void Guesser::Propose(const SequenceText& text, std::vector<Guess>& guesses) {
   for (size_t rank = 0; rank < own_.size(); ++rank) {
     const Own& own = own_[rank];
     const uint32_t of_pair = CountOf(pair, own.id);
-    const uint32_t support = 8 * of_pair > pair.total                       ? 2
+    const uint32_t support = 8 * of_pair > pair.total                     ? 2
                              : of_pair > 0 || CountOf(single, own.id) > 0 ? 1
-                                                                            : 0;
+                                                                          : 0;
     guesses.push_back({own.id, 0, OwnKind(own.length, rank, own.times, support)});
   }
   AddCounted(pair, 2, guesses);

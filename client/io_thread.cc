@@ -73,6 +73,8 @@ bool IoThread::Post(Command command) {
 void IoThread::RunCommand(Command& command) {
   switch (command.kind) {
     case Command::Kind::kStart:
+      // A step's requests leave before what is fetched ahead is so much as looked at.
+      if (command.lookup->priority != LookupPriority::kDecode) fan_out_.Flush();
       return fan_out_.Start(std::move(command.lookup));
     case Command::Kind::kResume:
       return fan_out_.Resume(command.lookup, command.layer);

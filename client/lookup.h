@@ -129,6 +129,8 @@ class Lookup : public std::enable_shared_from_this<Lookup> {
 
   // Null where the lookup has no such layer.
   LookupLayer* FindLayer(uint32_t layer);
+  // The chunk of token `token`, the last one for the end. Of a lookup that has chunks.
+  const LookupChunk& ChunkAt(size_t token) const;
   // Has `step` resumed when the layer, one of this lookup, is done. False: it is.
   bool AddWaiter(LookupLayer& layer, std::shared_ptr<Lookup> step);
 

@@ -13,18 +13,10 @@ bool IsThere(const LookupChunk& chunk, uint32_t layer) {
   return chunk.ahead != nullptr && chunk.ahead->FindLayer(layer)->status.ok();
 }
 
-// What a chunk of a prefetch hashes, should its rows have to be fetched after all.
+// What a chunk hashes; one of a prefetch, should its rows have to be fetched after all.
 TokenRun RunOf(const LookupChunk& chunk, const RowHasher& hasher) {
   if (chunk.ahead == nullptr) return chunk.run;
-  const TokenRun& whole = chunk.ahead->chunks[0].run;
-  const auto part = [&](auto all, size_t begin, size_t count) {
-    return all.empty() ? all : all.subspan(begin, count);
-  };
-  TokenRun run{part(whole.compressed, chunk.first, chunk.tokens),
-               part(whole.dead, chunk.first, chunk.tokens), whole.before};
-  hasher.Advance(part(whole.compressed, 0, chunk.first), part(whole.dead, 0, chunk.first),
-                 run.before);
-  return run;
+  return RunOfAhead(*chunk.ahead, chunk.first, chunk.tokens, hasher);
 }
 
 void HashChunks(const Lookup& lookup, const RowHasher& hasher, LookupLayer& layer) {
@@ -47,6 +39,19 @@ void HashChunks(const Lookup& lookup, const RowHasher& hasher, LookupLayer& laye
 }
 
 }  // namespace
+
+TokenRun RunOfAhead(const Lookup& ahead, size_t first, size_t tokens, const RowHasher& hasher) {
+  const LookupChunk& branch = ahead.ChunkAt(first);
+  const TokenRun& whole = branch.run;
+  const size_t skipped = first - branch.begin;
+  const auto part = [&](auto all, size_t begin, size_t count) {
+    return all.empty() ? all : all.subspan(begin, count);
+  };
+  TokenRun run{part(whole.compressed, skipped, tokens), part(whole.dead, skipped, tokens),
+               whole.before};
+  hasher.Advance(part(whole.compressed, 0, skipped), part(whole.dead, 0, skipped), run.before);
+  return run;
+}
 
 bool WaitForAhead(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer) {
   return std::any_of(lookup->chunks.begin(), lookup->chunks.end(), [&](const LookupChunk& chunk) {
