@@ -33,6 +33,7 @@ struct Waits {
   }
   nlohmann::json Report() const {
     return {{"wait_us_mean", Mean(us)},
+            {"wait_us_p25", Percentile(us, 0.25)},
             {"wait_us_p50", Median(us)},
             {"wait_us_p99", Percentile(us, 0.99)},
             {"asking_us_p50", Median(asking_us)}};
@@ -56,7 +57,7 @@ absl::Status WriteCounts(const Table& local, TokenTrace text, uint64_t max_bytes
   return WriteSuccessors(path, counts);
 }
 
-// `on` and `off` replay the same passages, in turns, each first as often as the other.
+// A turn: `on` and `off` replay the same passages, each first as often as the other.
 absl::StatusOr<nlohmann::json> RunSequences(const GuessBenchOptions& options, Client& client,
                                             const Table& local, const TokenTrace& text,
                                             const std::string& successors, uint32_t sequences) {
