@@ -197,6 +197,7 @@ class Client {
   uint64_t prefetch_bytes() const;
 
  private:
+  friend class Guesses;
   friend class Prefetch;
   friend class Slot;
   explicit Client(std::shared_ptr<ClientCore> core);

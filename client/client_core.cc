@@ -123,6 +123,7 @@ absl::Status ClientCore::SetServers(const std::vector<std::string>& servers) {
 ClientStats ClientCore::stats() const {
   ClientStats stats;
   for (const auto& thread : io_threads_) thread->fan_out().AddTo(stats);
+  guess_counters_.AddTo(stats);
   return stats;
 }
 

@@ -67,18 +67,28 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   absl::Status Submit(const std::shared_ptr<Lookup>& lookup, size_t thread);
   // Makes it a lookup of `chunks` first, and moves their states on.
   // InvalidArgument: a token beyond the token map, dead flags that are not one a token, a chunk
-  // without state, a prefetch of another client or without what is asked for; FailedPrecondition:
-  // no token map. After a failure the states are where they were.
+  // without state, a prefetch of another client, without what is asked for or behind another state;
+  // FailedPrecondition: no token map. After a failure the states are where they were.
   absl::Status SubmitChunks(const std::shared_ptr<Lookup>& lookup,
                             std::span<const StepChunk> chunks, size_t thread);
+  // The same of runs of compressed ids, which are copied, each a chunk. As Submit.
+  absl::Status SubmitRuns(const std::shared_ptr<Lookup>& lookup, std::span<const TokenRun> runs,
+                          size_t thread);
+
+  // FailedPrecondition: forked.
+  absl::Status CheckProcess() const;
+
+  GuessCounters& guess_counters() { return guess_counters_; }
 
  private:
   absl::Status StartThreads();
   absl::Status WaitUntilConnected();
   absl::Status CheckConnection(const Connection& connection) const;
-  absl::Status CheckProcess() const;
   absl::Status LoadTokenMap(const Connection& connection);
   absl::Status Compress(const StepChunk& chunk, std::vector<uint32_t>& compressed) const;
+  // Moves the chunk's state past it and fills `part`. InvalidArgument: see SubmitChunks.
+  absl::Status AddChunk(const StepChunk& chunk, std::span<const uint32_t> compressed,
+                        LookupChunk& part) const;
   absl::Status CheckAhead(const StepChunk& chunk, const Lookup& lookup) const;
 
   const ClientOptions options_;
@@ -88,6 +98,7 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   const std::shared_ptr<std::atomic<uint64_t>> prefetch_bytes_ =
       std::make_shared<std::atomic<uint64_t>>(0);
   std::atomic<size_t> next_thread_{0};
+  GuessCounters guess_counters_;
   std::vector<std::unique_ptr<IoThread>> io_threads_;
 };
 

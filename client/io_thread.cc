@@ -43,6 +43,11 @@ void IoThread::Close() {
   if (thread_.joinable()) thread_.join();
 }
 
+bool IoThread::open() {
+  MutexLock lock(&mutex_);
+  return !closing_;
+}
+
 bool IoThread::Submit(std::shared_ptr<Lookup> lookup) {
   return Post({Command::Kind::kStart, std::move(lookup)});
 }
@@ -73,6 +78,8 @@ bool IoThread::Post(Command command) {
 void IoThread::RunCommand(Command& command) {
   switch (command.kind) {
     case Command::Kind::kStart:
+      // A step's requests leave before what is fetched ahead is so much as looked at.
+      if (command.lookup->priority != LookupPriority::kDecode) fan_out_.Flush();
       return fan_out_.Start(std::move(command.lookup));
     case Command::Kind::kResume:
       return fan_out_.Resume(command.lookup, command.layer);

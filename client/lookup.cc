@@ -1,6 +1,7 @@
 #include "client/lookup.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -56,6 +57,13 @@ LookupLayer* Lookup::FindLayer(uint32_t layer) {
   return nullptr;
 }
 
+const LookupChunk& Lookup::ChunkAt(size_t token) const {
+  const auto behind =
+      std::upper_bound(chunks.begin(), chunks.end(), token,
+                       [](size_t at, const LookupChunk& chunk) { return at < chunk.begin; });
+  return *std::prev(behind);
+}
+
 bool Lookup::AddWaiter(LookupLayer& layer, std::shared_ptr<Lookup> step) {
   MutexLock lock(&mutex_);
   if (layer.done.load(std::memory_order_relaxed)) return false;
@@ -108,7 +116,7 @@ absl::Status Lookup::WaitAll(absl::Time deadline) {
 }
 
 void Lookup::Drop() {
-  if (AllDone()) return;
+  if (AllDone() || forked()) return;
   dropped.store(true, std::memory_order_relaxed);
   owner->Cancel(shared_from_this());
 }

@@ -9,19 +9,16 @@
 
 namespace engram {
 
-absl::StatusOr<Prefetch> Prefetch::Start(Client& client, std::span<const uint32_t> tokens,
-                                         std::span<const uint8_t> dead, LookBack& state,
-                                         const PrefetchOptions& options) {
-  ClientCore& core = *client.core_;
+absl::StatusOr<std::shared_ptr<Lookup>> Prefetch::NewLookup(ClientCore& core, size_t tokens,
+                                                            const PrefetchOptions& options) {
   RETURN_IF_ERROR(core.CheckTokenMap());
   ASSIGN_OR_RETURN(const std::vector<uint32_t> layers, core.LayersOf(options.layers));
   ASSIGN_OR_RETURN(const ColumnRange columns, core.ColumnsOf(options.columns));
   ASSIGN_OR_RETURN(auto lookup, core.NewLookup(layers.size(), {.timeout = options.timeout,
                                                                .priority = options.priority}));
   const size_t row_bytes = core.table().layout.row_bytes();
-  const size_t rows = tokens.size() * columns.count();
+  const size_t rows = tokens * columns.count();
   lookup->columns = columns;
-  lookup->dead.assign(dead.begin(), dead.end());
   lookup->memory = PrefetchMemory::Take(core.prefetch_bytes(), layers.size() * rows * row_bytes,
                                         core.options().max_prefetch_bytes);
   if (lookup->memory == nullptr) {
@@ -35,10 +32,32 @@ absl::StatusOr<Prefetch> Prefetch::Start(Client& client, std::span<const uint32_
     RETURN_IF_ERROR(
         core.SetLayer(lookup->layers()[i], layers[i], rows, RowTarget::Rows(out, row_bytes)));
   }
+  return lookup;
+}
+
+absl::StatusOr<Prefetch> Prefetch::Start(Client& client, std::span<const uint32_t> tokens,
+                                         std::span<const uint8_t> dead, LookBack& state,
+                                         const PrefetchOptions& options) {
+  ClientCore& core = *client.core_;
+  ASSIGN_OR_RETURN(auto lookup, NewLookup(core, tokens.size(), options));
+  lookup->dead.assign(dead.begin(), dead.end());
   const StepChunk chunk{.tokens = tokens, .dead = lookup->dead, .state = &state};
   RETURN_IF_ERROR(core.SubmitChunks(lookup, {&chunk, 1}, core.NextThread()));
   Prefetch prefetch;
   prefetch.core_ = client.core_;
+  prefetch.lookup_ = std::move(lookup);
+  return prefetch;
+}
+
+absl::StatusOr<Prefetch> Prefetch::StartBranches(std::shared_ptr<ClientCore> core,
+                                                 std::span<const TokenRun> branches,
+                                                 const PrefetchOptions& options) {
+  size_t tokens = 0;
+  for (const TokenRun& branch : branches) tokens += branch.compressed.size();
+  ASSIGN_OR_RETURN(auto lookup, NewLookup(*core, tokens, options));
+  RETURN_IF_ERROR(core->SubmitRuns(lookup, branches, core->NextThread()));
+  Prefetch prefetch;
+  prefetch.core_ = std::move(core);
   prefetch.lookup_ = std::move(lookup);
   return prefetch;
 }
@@ -66,6 +85,11 @@ LookBack Prefetch::StateAt(size_t tokens) const {
   core_->hasher().Advance(run.compressed.first(tokens),
                           run.dead.empty() ? run.dead : run.dead.first(tokens), state);
   return state;
+}
+
+bool Prefetch::InPlace() const {
+  // Nothing is waited for: what is done has its status.
+  return lookup_ != nullptr && lookup_->AllDone() && lookup_->WaitAll(absl::InfiniteFuture()).ok();
 }
 
 absl::Status Prefetch::Wait(absl::Time deadline) {

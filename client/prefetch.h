@@ -6,7 +6,8 @@
 //
 // The engine decides the chunks' borders when it comes to them. Drafts of speculative decoding are
 // prefetches too: one a continuation, each with a copy of the sequence's state; those that are not
-// taken are dropped, and StateAt says where the sequence stands behind the accepted tokens.
+// taken are dropped, and StateAt says where the sequence stands behind the accepted tokens. Where no
+// drafts are, next tokens can be guessed (client/guesses.h).
 #ifndef ENGRAM_CLIENT_PREFETCH_H_
 #define ENGRAM_CLIENT_PREFETCH_H_
 
@@ -20,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/client.h"
+#include "client/row_source.h"
 #include "client/step.h"
 
 namespace engram {
@@ -63,12 +65,26 @@ class Prefetch {
   // The sequence's look-back state behind the first `tokens` tokens; at most tokens().
   LookBack StateAt(size_t tokens) const;
 
+  // True: every layer is in place, a step that takes it waits for nothing.
+  bool InPlace() const;
+
   // When every layer is in place or has failed: the first failure. No need to call it before a step
   // takes the rows. FailedPrecondition: empty. DeadlineExceeded: also at `deadline`.
   absl::Status Wait(absl::Time deadline = absl::InfiniteFuture());
 
  private:
   friend class ClientCore;
+  friend class Guesses;
+
+  // Continuations of several sequences by one lookup: branch b's tokens follow those of the
+  // branches before it. A chunk of it lies within one branch. As Start; not for StateAt.
+  static absl::StatusOr<Prefetch> StartBranches(std::shared_ptr<ClientCore> core,
+                                                std::span<const TokenRun> branches,
+                                                const PrefetchOptions& options);
+  // A lookup that owns the memory of its rows.
+  static absl::StatusOr<std::shared_ptr<Lookup>> NewLookup(ClientCore& core, size_t tokens,
+                                                           const PrefetchOptions& options);
+
   std::shared_ptr<ClientCore> core_;
   std::shared_ptr<Lookup> lookup_;
 };

@@ -31,6 +31,15 @@ struct ClientStats {
   uint64_t row_bytes = 0;          // received
   std::vector<NgramStats> ngrams;  // [layers, orders]
   uint64_t cache_bytes = 0;        // memory of the cache, keys and all
+  // Of guesses (client/guesses.h).
+  uint64_t guess_steps = 0;         // for which some were fetched
+  uint64_t guess_steps_spared = 0;  // of those, all of whose rows were there when they were wanted
+  uint64_t guess_tokens = 0;        // for which some were fetched
+  uint64_t guess_hits = 0;          // of those, whose token was among them
+  uint64_t guess_late = 0;          // of those, whose rows had not come yet, or had failed
+  uint64_t guess_bytes = 0;         // of rows, asked for
+  uint64_t guess_stops = 0;         // of the controller
+  uint64_t guess_starts = 0;
 };
 
 // The same while they are counted: written by one I/O thread, read by any.
@@ -59,6 +68,32 @@ struct StatsCounters {
     stats.verified_rows += verified_rows.load(std::memory_order_relaxed);
     stats.checksum_failures += checksum_failures.load(std::memory_order_relaxed);
     stats.row_bytes += row_bytes.load(std::memory_order_relaxed);
+  }
+};
+
+// The same of guesses; written by any thread.
+struct GuessCounters {
+  std::atomic<uint64_t> steps{0};
+  std::atomic<uint64_t> steps_spared{0};
+  std::atomic<uint64_t> tokens{0};
+  std::atomic<uint64_t> hits{0};
+  std::atomic<uint64_t> late{0};
+  std::atomic<uint64_t> bytes{0};
+  std::atomic<uint64_t> stops{0};
+  std::atomic<uint64_t> starts{0};
+
+  static void Add(std::atomic<uint64_t>& counter, uint64_t count) {
+    counter.fetch_add(count, std::memory_order_relaxed);
+  }
+  void AddTo(ClientStats& stats) const {
+    stats.guess_steps += steps.load(std::memory_order_relaxed);
+    stats.guess_steps_spared += steps_spared.load(std::memory_order_relaxed);
+    stats.guess_tokens += tokens.load(std::memory_order_relaxed);
+    stats.guess_hits += hits.load(std::memory_order_relaxed);
+    stats.guess_late += late.load(std::memory_order_relaxed);
+    stats.guess_bytes += bytes.load(std::memory_order_relaxed);
+    stats.guess_stops += stops.load(std::memory_order_relaxed);
+    stats.guess_starts += starts.load(std::memory_order_relaxed);
   }
 };
 

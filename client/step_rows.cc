@@ -8,24 +8,19 @@
 namespace engram {
 namespace {
 
-// Whether the chunk's rows of that layer are there. Only when WaitForAhead has said false.
+// Whether the chunk's rows of that layer are there. Only when that layer of its prefetch is done.
 bool IsThere(const LookupChunk& chunk, uint32_t layer) {
   return chunk.ahead != nullptr && chunk.ahead->FindLayer(layer)->status.ok();
 }
 
-// What a chunk of a prefetch hashes, should its rows have to be fetched after all.
+// What a chunk hashes; one of a prefetch, should its rows have to be fetched after all.
 TokenRun RunOf(const LookupChunk& chunk, const RowHasher& hasher) {
   if (chunk.ahead == nullptr) return chunk.run;
-  const TokenRun& whole = chunk.ahead->chunks[0].run;
-  const auto part = [&](auto all, size_t begin, size_t count) {
-    return all.empty() ? all : all.subspan(begin, count);
-  };
-  TokenRun run{part(whole.compressed, chunk.first, chunk.tokens),
-               part(whole.dead, chunk.first, chunk.tokens), whole.before};
-  hasher.Advance(part(whole.compressed, 0, chunk.first), part(whole.dead, 0, chunk.first),
-                 run.before);
-  return run;
+  return RunOfAhead(*chunk.ahead, chunk.first, chunk.tokens, hasher);
 }
+
+// Bytes that are copied sooner than another thread takes notice of them, or not much later.
+constexpr size_t kCopiedAtOnce = 256 << 10;
 
 void HashChunks(const Lookup& lookup, const RowHasher& hasher, LookupLayer& layer) {
   const size_t columns = lookup.columns.count();
@@ -47,6 +42,19 @@ void HashChunks(const Lookup& lookup, const RowHasher& hasher, LookupLayer& laye
 }
 
 }  // namespace
+
+TokenRun RunOfAhead(const Lookup& ahead, size_t first, size_t tokens, const RowHasher& hasher) {
+  const LookupChunk& branch = ahead.ChunkAt(first);
+  const TokenRun& whole = branch.run;
+  const size_t skipped = first - branch.begin;
+  const auto part = [&](auto all, size_t begin, size_t count) {
+    return all.empty() ? all : all.subspan(begin, count);
+  };
+  TokenRun run{part(whole.compressed, skipped, tokens), part(whole.dead, skipped, tokens),
+               whole.before};
+  hasher.Advance(part(whole.compressed, 0, skipped), part(whole.dead, 0, skipped), run.before);
+  return run;
+}
 
 bool WaitForAhead(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer) {
   return std::any_of(lookup->chunks.begin(), lookup->chunks.end(), [&](const LookupChunk& chunk) {
@@ -95,6 +103,24 @@ void CopyAhead(const Lookup& lookup, const LookupLayer& layer) {
       scatter.Append(rows + from * row_bytes, at_once * columns * row_bytes);
     }
   }
+}
+
+bool FinishAtOnce(Lookup& lookup) {
+  size_t bytes = 0;
+  for (const LookupLayer& layer : lookup.layers()) {
+    bytes += layer.rows * layer.target.row_bytes;
+    for (const LookupChunk& chunk : lookup.chunks) {
+      if (chunk.ahead == nullptr || !chunk.ahead->Done(layer.layer)) return false;
+      if (!IsThere(chunk, layer.layer)) return false;
+    }
+  }
+  if (lookup.chunks.empty() || bytes > kCopiedAtOnce) return false;
+  for (LookupLayer& layer : lookup.layers()) {
+    for (const LookupChunk& chunk : lookup.chunks) layer.copies.push_back(&chunk);
+    CopyAhead(lookup, layer);
+    lookup.Finish(layer, absl::OkStatus());
+  }
+  return true;
 }
 
 }  // namespace engram

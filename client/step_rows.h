@@ -15,6 +15,9 @@ namespace engram {
 // asked to resume the layer.
 bool WaitForAhead(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer);
 
+// What tokens [first, first + tokens) of a prefetch hash: of one branch alone.
+TokenRun RunOfAhead(const Lookup& ahead, size_t first, size_t tokens, const RowHasher& hasher);
+
 // Fills layer.ids, as given, converted or hashed, and layer.copies. Chunks of a prefetch that has
 // failed are hashed like others. `hasher` may be null where there are no chunks. OutOfRange: see
 // ConvertIds; the layer is named.
@@ -26,6 +29,10 @@ void ZeroMissing(const Lookup& lookup, const LookupLayer& layer);
 
 // The rows of layer.copies go to their places.
 void CopyAhead(const Lookup& lookup, const LookupLayer& layer);
+
+// Finishes a lookup that nobody else knows yet, where it takes all of its rows from prefetches that
+// have them, and they are few. False: it is as before.
+bool FinishAtOnce(Lookup& lookup);
 
 }  // namespace engram
 

@@ -5,6 +5,7 @@
 #include "absl/time/clock.h"
 #include "client/client_core.h"
 #include "client/prefetch.h"
+#include "client/step_rows.h"
 #include "proto/base/status_macros.h"
 
 namespace engram {
@@ -95,6 +96,8 @@ absl::Status ClientCore::Submit(const std::shared_ptr<Lookup>& lookup, size_t th
   IoThread& owner = *io_threads_[thread];
   // A share of this object: whoever holds the lookup may ask its owner, closed or not.
   lookup->owner = std::shared_ptr<LookupOwner>(shared_from_this(), &owner);
+  // Rows that are there need no other thread to wake up. It still calls back, in its order.
+  if (owner.open()) FinishAtOnce(*lookup);
   if (owner.Submit(lookup)) return absl::OkStatus();
   return absl::CancelledError("the client is closed");
 }
@@ -143,12 +146,35 @@ absl::Status ClientCore::CheckAhead(const StepChunk& chunk, const Lookup& lookup
   if (lookup.columns.begin < ahead->columns.begin || lookup.columns.end > ahead->columns.end) {
     return absl::InvalidArgumentError("a chunk's prefetch has other columns");
   }
+  const LookupChunk& branch = ahead->ChunkAt(chunk.first);
+  if (chunk.count > branch.begin + branch.tokens - chunk.first) {
+    return absl::InvalidArgumentError("a chunk reaches beyond a branch of its prefetch");
+  }
   for (const LookupLayer& layer : lookup.layers()) {
     if (ahead->FindLayer(layer.layer) == nullptr) {
       return absl::InvalidArgumentError(
           absl::StrCat("a chunk's prefetch has no layer ", layer.layer));
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status ClientCore::AddChunk(const StepChunk& chunk, std::span<const uint32_t> compressed,
+                                  LookupChunk& part) const {
+  part.tokens = chunk.size();
+  if (chunk.ahead != nullptr) {
+    part.ahead = chunk.ahead->lookup_;
+    part.first = chunk.first;
+    if (chunk.state == nullptr || chunk.count == 0) return absl::OkStatus();
+    const TokenRun run = RunOfAhead(*part.ahead, chunk.first, chunk.count, hasher());
+    if (run.before != *chunk.state) {
+      return absl::InvalidArgumentError("a chunk's prefetch stands behind another look-back state");
+    }
+    part.run = run;
+  } else {
+    part.run = {compressed, chunk.dead, *chunk.state};
+  }
+  hasher().Advance(part.run.compressed, part.run.dead, *chunk.state);
   return absl::OkStatus();
 }
 
@@ -159,29 +185,47 @@ absl::Status ClientCore::SubmitChunks(const std::shared_ptr<Lookup>& lookup,
     RETURN_IF_ERROR(chunk.ahead != nullptr ? CheckAhead(chunk, *lookup)
                                            : Compress(chunk, lookup->compressed));
   }
-  const std::span<const uint32_t> compressed = lookup->compressed;
-  size_t begin = 0, taken = 0;
-  for (const StepChunk& chunk : chunks) {
+  std::span<const uint32_t> compressed = lookup->compressed;
+  absl::Status status;
+  size_t begin = 0, added = 0;
+  for (; added < chunks.size() && status.ok(); ++added) {
+    const StepChunk& chunk = chunks[added];
+    const size_t own = chunk.ahead != nullptr ? 0 : chunk.size();
     LookupChunk& part = lookup->chunks.emplace_back();
     part.begin = begin;
-    part.tokens = chunk.size();
+    status = AddChunk(chunk, compressed.first(own), part);
     begin += part.tokens;
-    if (chunk.ahead != nullptr) {
-      part.ahead = chunk.ahead->lookup_;
-      part.first = chunk.first;
-      continue;
-    }
-    part.run = {compressed.subspan(taken, part.tokens), chunk.dead, *chunk.state};
-    taken += part.tokens;
-    hasher().Advance(part.run.compressed, chunk.dead, *chunk.state);
+    compressed = compressed.subspan(own);
   }
-  const absl::Status status = Submit(lookup, thread);
+  if (status.ok()) status = Submit(lookup, thread);
   if (status.ok()) return status;
   // The last first: several chunks may be of one sequence.
-  for (size_t i = chunks.size(); i > 0; --i) {
-    if (chunks[i - 1].ahead == nullptr) *chunks[i - 1].state = lookup->chunks[i - 1].run.before;
+  for (size_t i = added; i > 0; --i) {
+    const TokenRun& run = lookup->chunks[i - 1].run;
+    if (chunks[i - 1].state != nullptr && !run.compressed.empty())
+      *chunks[i - 1].state = run.before;
   }
   return status;
+}
+
+absl::Status ClientCore::SubmitRuns(const std::shared_ptr<Lookup>& lookup,
+                                    std::span<const TokenRun> runs, size_t thread) {
+  for (const TokenRun& run : runs) {
+    lookup->compressed.insert(lookup->compressed.end(), run.compressed.begin(),
+                              run.compressed.end());
+    lookup->dead.insert(lookup->dead.end(), run.dead.begin(), run.dead.end());
+  }
+  size_t begin = 0, dead = 0;
+  for (const TokenRun& run : runs) {
+    LookupChunk& part = lookup->chunks.emplace_back();
+    part.begin = begin;
+    part.tokens = run.compressed.size();
+    part.run = {std::span(lookup->compressed).subspan(begin, part.tokens),
+                std::span(lookup->dead).subspan(dead, run.dead.size()), run.before};
+    begin += part.tokens;
+    dead += run.dead.size();
+  }
+  return Submit(lookup, thread);
 }
 
 }  // namespace engram
