@@ -2,6 +2,7 @@
 # Builds a token trace of real text, the one that figures are measured on, from Debian 12 packages
 # and the DeepSeek-V3 tokenizer. Installs nothing and needs no root; needs node, npm and xz.
 #   deploy/data/make-text-trace.sh OUT [TOKENS]     default: 2100000
+#   KIND=NAME   of one kind of text alone: "handbook (zh)", "Python", ... (text-trace.mjs has them all)
 #   DEBS=DIR    take the .deb files in DIR (one per package); those missing are downloaded into it
 set -euo pipefail
 
@@ -45,7 +46,7 @@ mkdir "$work/root/glibc"
 tar -xJf "${sources[0]}" -C "$work/root/glibc" --wildcards '*.[ch]' ||
   fail "cannot unpack the source archive of glibc-source"
 
-"$here/with-tokenizer.sh" text-trace.mjs "$work/root" "$tokens" "$out"
+"$here/with-tokenizer.sh" text-trace.mjs "$work/root" "$tokens" "$out" ${KIND:+"$KIND"}
 printf -v list ', %s' "${versions[@]}"
 echo "packages: ${list:2}"
 sha256sum "$out"

@@ -1,5 +1,6 @@
 // A folder of unpacked Debian packages -> a trace of their texts.
-//   node text-trace.mjs FOLDER TOKENS OUT
+//   node text-trace.mjs FOLDER TOKENS OUT [KIND]
+// Of the kind of that name alone, where one is given.
 // Of each kind, documents in a shuffled order until its share is full, cut every 4,096 tokens; then
 // all sequences shuffled. The seed is fixed: the same packages make the same file.
 import fs from "node:fs";
@@ -14,7 +15,7 @@ const longest = 4096;
 const longestText = 65536;
 const handbook = "usr/share/doc/debian-handbook/html";
 // Small kinds first: what one cannot fill of its share, those after it do.
-const kinds = [
+const allKinds = [
   { name: "handbook (en)", share: 12, folder: `${handbook}/en-US`, files: /\.html$/ },
   { name: "handbook (zh)", share: 10, folder: `${handbook}/zh-CN`, files: /\.html$/ },
   { name: "handbook (fr)", share: 8, folder: `${handbook}/fr-FR`, files: /\.html$/ },
@@ -67,7 +68,10 @@ function textOf(file) {
   return text.slice(0, text.lastIndexOf("\n", longestText) + 1);
 }
 
-const [root, wanted, out] = [process.argv[2], Number(process.argv[3]), process.argv[4]];
+const [root, wanted, out, only] =
+  [process.argv[2], Number(process.argv[3]), process.argv[4], process.argv[5]];
+const kinds = allKinds.filter((kind) => !only || kind.name === only);
+if (kinds.length === 0) fail(`no kind is called ${only}: ${allKinds.map((k) => k.name).join(", ")}`);
 const sequences = [];
 const filled = [];
 let total = 0;
