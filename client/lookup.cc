@@ -107,7 +107,7 @@ absl::Status Lookup::WaitAll(absl::Time deadline) {
 }
 
 void Lookup::Drop() {
-  if (AllDone()) return;
+  if (AllDone() || forked()) return;  // Nobody is there to hear it, and its locks may be held.
   dropped.store(true, std::memory_order_relaxed);
   owner->Cancel(shared_from_this());
 }

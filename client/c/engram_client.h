@@ -186,8 +186,7 @@ typedef struct engram_client_options {
   double hedge_share;
   int64_t hedge_after_least_us;
 
-  /* May be NULL. Comes on an I/O thread or the "engram-dns" thread, or on the caller's while it
-   * connects. */
+  /* May be NULL. Comes on an I/O thread, or on the caller's while it connects. */
   engram_log_fn log;
   void* log_user;
 } engram_client_options;
@@ -400,7 +399,7 @@ ENGRAM_API void engram_ticket_destroy(engram_ticket* ticket);
 
 /* Start a lookup of some layers, the nearest first, and return in microseconds: ids are looked at
  * on the I/O thread, so what is wrong with them is said by the wait. A ticket may be used again and
- * again: what it held is over first, as by engram_ticket_destroy; refused, it is as it was.
+ * again: what it held ends first, as by engram_ticket_destroy; after a refusal it is empty.
  *   INVALID_ARGUMENT     no layers, a layer twice, a buffer of the wrong size, `degraded` flags
  *                        that are not one for each token
  *   NOT_FOUND            a layer without a table
