@@ -98,7 +98,8 @@ TEST_F(ClientCTest, TheLogSaysWhichServerIsLost) {
     to->changed.notify_all();
   };
   Connect(options);
-  const std::string lost = absl::StrCat("engram-io-0: server ", cluster_.addresses()[1], ": ");
+  const std::string lost =
+      absl::StrCat("engram-io-0: server ", cluster_.addresses()[1], " was lost");
   cluster_.Kill(1);
   {
     std::unique_lock<std::mutex> lock(log.mutex);
