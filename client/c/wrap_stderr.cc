@@ -1,6 +1,6 @@
-// Debian's libnghttp2.a is compiled for executables: a debugging function of it, which nobody calls,
-// addresses `stderr` as only an executable can. Linked with --wrap=stderr it addresses this instead,
-// which lies in the library.
+// Debian's libnghttp2.a is compiled for executables: a debugging function of it, which nobody
+// calls, addresses `stderr` as only an executable can. Linked with --wrap=stderr it addresses this
+// instead, which lies in the library.
 #include <cstdio>
 
 extern "C" {
