@@ -1,4 +1,6 @@
 // Options in their three spellings, the table, what servers lack, metrics.
+#include <unistd.h>
+
 #include <cstdlib>
 #include <map>
 
@@ -118,8 +120,12 @@ TEST_F(ClientCTest, JsonAndEnvironmentConnectToo) {
   EXPECT_THAT(Said(engram_client_connect_json("{", nullptr, nullptr, &client)),
               IsInvalid("is not valid JSON"));
   // The runner's own variables are not the client's.
-  unsetenv("ENGRAM_TEST_TOKENIZER");
-  unsetenv("ENGRAM_WERROR");
+  std::vector<std::string> others;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string name = *variable;
+    if (name.starts_with("ENGRAM_")) others.push_back(name.substr(0, name.find('=')));
+  }
+  for (const std::string& name : others) unsetenv(name.c_str());
   setenv("ENGRAM_SERVERS", servers.c_str(), 1);
   ASSERT_FINE(engram_client_connect_env(nullptr, nullptr, &client));
   engram_client_destroy(client);
