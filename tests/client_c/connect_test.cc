@@ -100,6 +100,7 @@ TEST_F(ClientCTest, ServersThatAreNotThere) {
   const std::string address = cluster_.addresses()[0];
   const std::string digest(64, '1');
   const char* const one[] = {address.c_str()};
+  options.connect_timeout_us = 20'000'000;
   options.servers = one;
   options.expect_digest = digest.c_str();
   EXPECT_THAT(Said(engram_client_connect(&options, &client)),
