@@ -104,6 +104,30 @@ absl::StatusOr<Ticket> Client::SubmitRows(const std::vector<RowsLookup>& layers,
   return Ticket(std::move(lookup));
 }
 
+absl::StatusOr<Ticket> Client::SubmitIds(const StepIds& ids, const std::vector<LayerBuffer>& layers,
+                                         const LookupOptions& options) {
+  struct Source {
+    uint32_t layer;
+    std::span<uint8_t> out;
+    const LayerIds* ids;
+  };
+  RETURN_IF_ERROR(core_->CheckIds(ids, layers.size()));
+  std::vector<Source> sources;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    sources.push_back({layers[i].layer, layers[i].out, &ids.layers[i]});
+  }
+  ASSIGN_OR_RETURN(auto lookup, core_->NewLookup(layers.size(), options));
+  const size_t rows = size_t{ids.tokens} * geometry().columns();
+  LookupLayer* layer = lookup->layers().data();
+  for (const Source& source : NearestFirst(std::move(sources))) {
+    RETURN_IF_ERROR(SetBuffer(*core_, source.layer, rows, source.out, *layer));
+    RETURN_IF_ERROR(core_->SetIds(ids, *source.ids, lookup->columns, *layer));
+    ++layer;
+  }
+  RETURN_IF_ERROR(core_->Submit(lookup, core_->NextThread()));
+  return Ticket(std::move(lookup));
+}
+
 absl::StatusOr<Ticket> Client::SubmitTokens(std::span<const uint32_t> tokens,
                                             std::span<const uint8_t> dead, LookBack& state,
                                             const std::vector<LayerBuffer>& layers,

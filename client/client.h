@@ -183,6 +183,13 @@ class Client {
   absl::StatusOr<Ticket> SubmitRows(const std::vector<RowsLookup>& layers,
                                     const LookupOptions& options);
 
+  // The same by ids of any width, stride and base: ids.layers[i] is of layers[i], whose buffer is
+  // [ids.tokens, columns, row_bytes]. All columns; own_columns means nothing here.
+  // Also InvalidArgument: ids that are not of as many layers, null, or a mask that is not one for
+  // each token.
+  absl::StatusOr<Ticket> SubmitIds(const StepIds& ids, const std::vector<LayerBuffer>& layers,
+                                   const LookupOptions& options);
+
   // The same from token ids: hashes the chunk `tokens` [T] (borrowed) of a sequence whose earlier
   // positions are in `state`, and moves `state` past the chunk. `dead` [T] (borrowed), or empty:
   // nonzero positions are not hashed and get zeros.

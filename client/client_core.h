@@ -44,6 +44,8 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   ClientStats stats() const;
   // This is a child that was made by fork: the client's threads are not here.
   bool forked() const { return getpid() != process_; }
+  // FailedPrecondition: forked.
+  absl::Status CheckProcess() const;
   const std::shared_ptr<std::atomic<uint64_t>>& prefetch_bytes() const { return prefetch_bytes_; }
 
   // `layers`, or all where there are none, ascending. InvalidArgument: not ascending. NotFound.
@@ -60,6 +62,12 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   // NotFound: no such layer. InvalidArgument: more rows than a lookup may have.
   absl::Status SetLayer(LookupLayer& layer, uint32_t id, size_t rows,
                         const RowTarget& target) const;
+
+  // InvalidArgument: ids that are not of so many layers, a mask that is not one flag a token.
+  absl::Status CheckIds(const StepIds& ids, size_t layers) const;
+  // Has the layer, after SetLayer, ask for `source`, one of ids.layers. InvalidArgument: null.
+  absl::Status SetIds(const StepIds& ids, const LayerIds& source, ColumnRange columns,
+                      LookupLayer& layer) const;
 
   // The thread that the next lookups, or the next slot's, go to.
   size_t NextThread() { return next_thread_.fetch_add(1) % io_threads_.size(); }

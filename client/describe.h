@@ -9,7 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/client.h"
-#include "engram/v1/engram.pb.h"
+#include "proto/description.h"
 
 namespace engram {
 
@@ -22,16 +22,10 @@ struct ServerInfo {
   std::optional<Sha256> token_map;  // its SHA-256
   Sha256 digest{};                  // of the generation below
   std::vector<RowRange> ranges;     // of that generation
-  v1::ServerState state = v1::SERVER_STATE_UNSPECIFIED;
+  DescribedState state = DescribedState::kUnspecified;
   Shard shard;
   uint64_t max_rows_per_request = 0;
 };
-
-// Picks the generation of `wanted`, or without one the active generation.
-// FailedPrecondition: the server does not hold it. InvalidArgument: the response contradicts
-// itself.
-absl::StatusOr<ServerInfo> ParseDescribe(const v1::DescribeResponse& response,
-                                         const std::optional<Sha256>& wanted);
 
 inline constexpr char kDescribePath[] = "/engram.v1.EngramService/Describe";
 inline constexpr char kGatherStreamPath[] = "/engram.v1.EngramService/GatherStream";
@@ -39,7 +33,10 @@ inline constexpr char kGatherStreamPath[] = "/engram.v1.EngramService/GatherStre
 inline constexpr size_t kMaxDescribeBytes = 4 << 20;
 inline constexpr size_t kMaxTokenMapBytes = size_t{4} * kMaxVocab + kMaxDescribeBytes;
 
-// The same of a serialized DescribeResponse. Also InvalidArgument: it is none.
+// Of a serialized DescribeResponse. Picks the generation of `wanted`, or without one the active
+// generation.
+// FailedPrecondition: the server does not hold it. InvalidArgument: it is none, or contradicts
+// itself.
 absl::StatusOr<ServerInfo> ParseDescribe(const std::string& bytes,
                                          const std::optional<Sha256>& wanted);
 

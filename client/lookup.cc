@@ -116,7 +116,7 @@ absl::Status Lookup::WaitAll(absl::Time deadline) {
 }
 
 void Lookup::Drop() {
-  if (AllDone() || forked()) return;
+  if (AllDone() || forked()) return;  // Nobody is there to hear it, and its locks may be held.
   dropped.store(true, std::memory_order_relaxed);
   owner->Cancel(shared_from_this());
 }

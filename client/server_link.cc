@@ -84,9 +84,9 @@ void ServerLink::OnDescribed(const absl::StatusOr<std::string>& response) {
   ended_ = [&]() -> absl::Status {
     RETURN_IF_ERROR(response.status());
     ASSIGN_OR_RETURN(ServerInfo info, ParseDescribe(*response, wanted_));
-    if (info.state != v1::SERVER_STATE_SERVING) {
+    if (info.state != DescribedState::kServing) {
       return absl::UnavailableError(
-          absl::StrCat("is not serving (", v1::ServerState_Name(info.state), ")"));
+          absl::StrCat("is not serving (", DescribedStateName(info.state), ")"));
     }
     RETURN_IF_ERROR(listener_->Accept(number_, std::move(info)));
     return StartStream();

@@ -57,19 +57,31 @@ Slot::Slot(std::shared_ptr<ClientCore> core, SlotOptions options, SlotMemory mem
       thread_(core_->NextThread()) {}
 
 Slot::~Slot() {
-  if (step_ == nullptr) return;
+  if (step_ == nullptr || step_->over() || step_->forked()) return;
   step_->Drop();
   step_->WaitUntilOver();
 }
 
 template <typename Start>
 absl::Status Slot::Submit(size_t tokens, const LookupOptions& options, Start start) {
-  if (step_ != nullptr && !step_->AllWritten()) {
-    return absl::FailedPreconditionError("a step of this slot is under way");
-  }
-  refused_ = Begin(tokens, options, start);
-  if (!refused_.ok()) SetWords(memory_.words(), kWordError);
+  RETURN_IF_ERROR(CheckIdle());
+  absl::Status status = Begin(tokens, options, start);
+  if (!status.ok()) return Refuse(std::move(status));
+  refused_ = absl::OkStatus();
   return refused_;
+}
+
+absl::Status Slot::Refuse(absl::Status why) {
+  RETURN_IF_ERROR(CheckIdle());
+  refused_ = std::move(why);
+  SetWords(memory_.words(), kWordError);
+  return refused_;
+}
+
+absl::Status Slot::CheckIdle() const {
+  RETURN_IF_ERROR(core_->CheckProcess());
+  if (step_ == nullptr || step_->AllWritten()) return absl::OkStatus();
+  return absl::FailedPreconditionError("a step of this slot is under way");
 }
 
 template <typename Start>
@@ -107,28 +119,9 @@ absl::Status Slot::Begin(size_t tokens, const LookupOptions& options, Start star
 
 absl::Status Slot::SubmitIds(const StepIds& ids, const LookupOptions& options) {
   return Submit(ids.tokens, options, [&](const std::shared_ptr<Lookup>& lookup) -> absl::Status {
-    if (ids.layers.size() != options_.layers.size()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "ids of ", ids.layers.size(), " layers for a slot of ", options_.layers.size()));
-    }
-    if (!ids.mask.empty() && ids.mask.size() != ids.tokens) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("a mask of ", ids.mask.size(), " for ", ids.tokens, " tokens"));
-    }
+    RETURN_IF_ERROR(core_->CheckIds(ids, options_.layers.size()));
     for (size_t i = 0; i < ids.layers.size(); ++i) {
-      const LayerIds& source = ids.layers[i];
-      if (source.narrow == nullptr && source.wide == nullptr && ids.tokens > 0) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("layer ", options_.layers[i], ": its ids are null"));
-      }
-      const GivenIds given{source,         ids.tokens,      options_.columns,
-                           ids.per_column, ids.own_columns, ids.mask};
-      LookupLayer& layer = lookup->layers()[i];
-      if (AreGlobalRows(given, core_->table().geometry.columns())) {
-        layer.ids = std::span(source.wide, layer.rows);
-      } else {
-        layer.given = given;
-      }
+      RETURN_IF_ERROR(core_->SetIds(ids, ids.layers[i], options_.columns, lookup->layers()[i]));
     }
     return core_->Submit(lookup, thread_);
   });

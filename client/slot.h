@@ -76,6 +76,10 @@ class Slot {
   absl::Status SubmitIds(const StepIds& ids, const LookupOptions& options);
   absl::Status SubmitTokens(std::span<const StepChunk> chunks, const LookupOptions& options);
 
+  // For who finds that a step cannot be asked for before it could be: as a submit that is refused
+  // because of `why`, which is not OK. Returns it, or why the slot cannot be told.
+  absl::Status Refuse(absl::Status why);
+
   // As Ticket's, but for what a failed layer's buffer holds: zeros.
   // After a refused submit: its refusal. FailedPrecondition: before the first submit. Cancelled:
   // Cancel, or the client was closed.
@@ -97,6 +101,7 @@ class Slot {
   absl::Status Submit(size_t tokens, const LookupOptions& options, Start start);
   template <typename Start>
   absl::Status Begin(size_t tokens, const LookupOptions& options, Start start);
+  absl::Status CheckIdle() const;
   absl::Status CheckStep() const;
   size_t IndexOf(uint32_t layer) const;  // options_.layers.size(): none
 

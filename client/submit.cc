@@ -76,6 +76,30 @@ absl::Status ClientCore::SetLayer(LookupLayer& layer, uint32_t id, size_t rows,
   return absl::OkStatus();
 }
 
+absl::Status ClientCore::CheckIds(const StepIds& ids, size_t layers) const {
+  if (ids.layers.size() != layers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("ids of ", ids.layers.size(), " layers for ", layers, " layers"));
+  }
+  if (ids.mask.empty() || ids.mask.size() == ids.tokens) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("a mask of ", ids.mask.size(), " for ", ids.tokens, " tokens"));
+}
+
+absl::Status ClientCore::SetIds(const StepIds& ids, const LayerIds& source, ColumnRange columns,
+                                LookupLayer& layer) const {
+  if (source.narrow == nullptr && source.wide == nullptr && ids.tokens > 0) {
+    return absl::InvalidArgumentError(absl::StrCat("layer ", layer.layer, ": its ids are null"));
+  }
+  const GivenIds given{source, ids.tokens, columns, ids.per_column, ids.own_columns, ids.mask};
+  if (AreGlobalRows(given, table_->geometry.columns())) {
+    layer.ids = std::span(source.wide, layer.rows);
+  } else {
+    layer.given = given;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ClientCore::Submit(const std::shared_ptr<Lookup>& lookup, size_t thread) {
   const std::vector<LookupLayer>& layers = lookup->layers();
   const std::span<uint8_t> degraded = lookup->degraded;

@@ -7,7 +7,8 @@
 set -euo pipefail
 
 packages=(
-  ca-certificates cmake g++ ninja-build pkg-config python3
+  ca-certificates cmake g++ ninja-build pkg-config
+  python3 python3-grpcio python3-numpy python3-torch
   libabsl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
   libcli11-dev libicu-dev libisal-dev libnghttp2-dev libssl-dev libxxhash-dev nlohmann-json3-dev
   libbenchmark-dev libgmock-dev libgtest-dev
@@ -15,7 +16,7 @@ packages=(
 )
 case "${1:-}" in
   "") ;;
-  dev) packages+=(clang-format clang-tidy python3-grpcio shellcheck) ;;
+  dev) packages+=(clang-format clang-tidy shellcheck) ;;
   fuzz) packages+=(clang-14 libclang-rt-14-dev) ;;
   aarch64) packages+=(g++-aarch64-linux-gnu qemu-user) ;;
   *)

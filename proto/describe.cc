@@ -1,10 +1,5 @@
 #include "proto/describe.h"
 
-#include <algorithm>
-
-#include "absl/strings/str_cat.h"
-#include "proto/base/status_macros.h"
-
 namespace engram {
 
 void ToMessage(const Geometry& geometry, v1::Geometry* message) {
@@ -44,63 +39,6 @@ void ToMessage(const std::vector<RowRange>& ranges, v1::Generation* message) {
     out->set_begin(range.begin);
     out->set_end(range.end);
   }
-}
-
-absl::StatusOr<Geometry> GeometryFromMessage(const v1::Geometry& message) {
-  GeometryParams params;
-  params.layer_ids.assign(message.layer_ids().begin(), message.layer_ids().end());
-  params.max_ngram = message.max_ngram();
-  params.heads = message.heads();
-  params.bucket_floors.assign(message.bucket_floors().begin(), message.bucket_floors().end());
-  params.seed = message.seed();
-  params.compressed_vocab = message.compressed_vocab();
-  params.pad_token = message.pad_token();
-  params.rule = static_cast<HashRule>(message.hash_rule());
-  params.row_multiple = std::max<uint64_t>(1, message.row_multiple());
-  return Geometry::Derive(params, std::vector<uint64_t>(message.rows_per_layer().begin(),
-                                                        message.rows_per_layer().end()));
-}
-
-absl::StatusOr<RowLayout> RowLayoutFromMessage(const v1::RowLayout& message) {
-  RowLayout layout;
-  // Before it is cut to the byte of our type.
-  if (!v1::ValueType_IsValid(message.value_type())) {
-    return absl::InvalidArgumentError("row layout has an unknown value type");
-  }
-  layout.value_type = static_cast<ValueType>(message.value_type());
-  layout.values = message.values();
-  if (message.scale_type() != v1::SCALE_TYPE_NONE && message.scale_type() != v1::SCALE_TYPE_UE8M0) {
-    return absl::InvalidArgumentError("row layout has an unknown scale type");
-  }
-  layout.scale_type =
-      message.scale_type() == v1::SCALE_TYPE_UE8M0 ? ScaleType::kUe8m0 : ScaleType::kNone;
-  layout.scales = message.scales();
-  RETURN_IF_ERROR(layout.Validate());
-  if (layout.row_bytes() != message.row_bytes()) {
-    return absl::InvalidArgumentError(absl::StrCat("row layout of ", layout.row_bytes(),
-                                                   " bytes is said to have ", message.row_bytes()));
-  }
-  return layout;
-}
-
-absl::StatusOr<TokenMap> TokenMapFromMessage(const v1::TokenMap& message) {
-  ASSIGN_OR_RETURN(TokenMap map, TokenMap::Parse(message.compressed_ids()));
-  const Sha256& hash = map.sha256();
-  if (!std::equal(hash.begin(), hash.end(), message.sha256().begin(), message.sha256().end(),
-                  [](uint8_t a, char b) { return a == static_cast<uint8_t>(b); })) {
-    return absl::InvalidArgumentError("token map does not have the SHA-256 that came with it");
-  }
-  return map;
-}
-
-absl::StatusOr<std::vector<RowRange>> RangesFromMessage(const Geometry& geometry,
-                                                        const v1::Generation& message) {
-  std::vector<RowRange> ranges;
-  for (const v1::RowRange& range : message.ranges()) {
-    ranges.push_back({range.layer(), range.begin(), range.end()});
-  }
-  RETURN_IF_ERROR(ValidateRanges(geometry, ranges));
-  return ranges;
 }
 
 }  // namespace engram

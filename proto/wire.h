@@ -1,6 +1,7 @@
 // The messages of GatherStream, encoded and decoded by hand: ordinary protobuf on the wire (see
 // engram/v1/engram.proto), but ids go straight from and into arrays and row bytes are never copied
-// into a message object.
+// into a message object. All but DecodeStreamRequest, the server's, does without protobuf's
+// runtime.
 #ifndef ENGRAM_PROTO_WIRE_H_
 #define ENGRAM_PROTO_WIRE_H_
 
@@ -12,8 +13,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "google/protobuf/io/zero_copy_stream.h"
 #include "proto/sha256.h"
+
+namespace google::protobuf::io {
+class ZeroCopyInputStream;
+}  // namespace google::protobuf::io
 
 namespace engram {
 

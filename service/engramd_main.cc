@@ -11,8 +11,8 @@
 #include "proto/base/file.h"
 #include "proto/base/process_tuning.h"
 #include "proto/base/status_macros.h"
+#include "proto/version.h"
 #include "service/server.h"
-#include "service/version.h"
 #include "storage/table.h"
 #include "storage/verifier.h"
 

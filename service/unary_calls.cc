@@ -4,9 +4,9 @@
 #include "proto/base/status_macros.h"
 #include "proto/describe.h"
 #include "proto/grpc_status.h"
+#include "proto/version.h"
 #include "proto/wire.h"
 #include "service/admission.h"
-#include "service/version.h"
 
 namespace engram {
 namespace {

@@ -26,6 +26,10 @@ HOMES = {
         r"service/.*|proto/grpc_status\.h|tests/.*",
     ),
     "nghttp2": (r"nghttp2/", r"client/http2_connection\.(h|cc)"),
+    "protobuf": (
+        r"google/protobuf/|.*\.pb\.h",
+        r"proto/(describe\.h|wire_request\.cc)|service/.*|storage/sidecar\.cc|tests/.*",
+    ),
     "ICU": (r"unicode/", r"storage/tokenizer\.cc"),
     "RocksDB": (r"rocksdb/", r"tests/bench/peers/rocksdb_peer\.cc"),
     "prometheus-cpp": (r"prometheus/", r"(?!)"),

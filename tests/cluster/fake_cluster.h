@@ -33,11 +33,15 @@ class FakeCluster {
   }
 
   absl::StatusOr<std::unique_ptr<Client>> Connect(ClientOptions options = {}) const {
-    options.servers.clear();
-    for (const auto& server : servers_) options.servers.push_back(server->address());
+    options.servers = addresses();
     return Client::Connect(std::move(options));
   }
 
+  std::vector<std::string> addresses() const {
+    std::vector<std::string> addresses;
+    for (const auto& server : servers_) addresses.push_back(server->address());
+    return addresses;
+  }
   FakeRowStore& store(size_t i) { return *stores_[i]; }
   void Kill(size_t i) { servers_[i]->Stop(absl::ZeroDuration(), absl::ZeroDuration()); }
   uint64_t requests() const {

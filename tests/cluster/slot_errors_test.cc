@@ -62,7 +62,7 @@ TEST_F(SlotTest, WrongUseIsNamed) {
     return slot->SubmitIds(ids, options);
   };
   EXPECT_THAT(refused([](StepIds& ids) { ids.layers.pop_back(); }),
-              StatusIs(Code::kInvalidArgument, "ids of 1 layers for a slot of 2"));
+              StatusIs(Code::kInvalidArgument, "ids of 1 layers for 2 layers"));
   EXPECT_THAT(refused([](StepIds& ids) { ids.layers[1].wide = nullptr; }),
               StatusIs(Code::kInvalidArgument, "layer 14: its ids are null"));
   const std::vector<uint8_t> mask(9);

@@ -15,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (floor > (1 << 20)) return 0;
   }
   if (primes > 500) return 0;
-  const auto info = ParseDescribe(response, std::nullopt);
+  const auto info =
+      ParseDescribe(std::string(reinterpret_cast<const char*>(data), size), std::nullopt);
   if (!info.ok()) return 0;
   for (const RowRange& range : info->ranges) {
     const auto layer = info->geometry.LayerIndex(range.layer);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
+#include "proto/description.h"
 #include "proto/shard_map.h"
 #include "tests/support/status_matchers.h"
 
@@ -29,7 +30,7 @@ v1::Geometry FlashMessage() {
 }
 
 TEST(GeometryMessage, ComesBackAsItWas) {
-  ASSERT_OK_AND_ASSIGN(const Geometry geometry, GeometryFromMessage(FlashMessage()));
+  ASSERT_OK_AND_ASSIGN(const Geometry geometry, DecodeGeometry(FlashMessage().SerializeAsString()));
   EXPECT_EQ(geometry.params(), FlashGeometry().params());
   EXPECT_EQ(geometry.total_rows(), 768022850u);
 }
@@ -41,11 +42,13 @@ TEST(GeometryMessage, RowsBeyond32BitsStayExact) {
   v1::Geometry message;
   ToMessage(geometry, &message);
   EXPECT_GT(message.rows_per_layer(0), uint64_t{24} << 40);
-  ASSERT_OK_AND_ASSIGN(const Geometry back, GeometryFromMessage(message));
+  ASSERT_OK_AND_ASSIGN(const Geometry back, DecodeGeometry(message.SerializeAsString()));
   EXPECT_EQ(back.layers()[1].rows, geometry.layers()[1].rows);
-  v1::Generation generation;
-  ToMessage(ShardRanges(geometry, {1, 2}), &generation);
-  EXPECT_THAT(RangesFromMessage(geometry, generation), IsOkAndHolds(ShardRanges(geometry, {1, 2})));
+  v1::DescribeResponse description;
+  ToMessage(ShardRanges(geometry, {1, 2}), description.add_generations());
+  ASSERT_OK_AND_ASSIGN(const Description decoded,
+                       DecodeDescription(description.SerializeAsString()));
+  EXPECT_EQ(decoded.generations[0].ranges, ShardRanges(geometry, {1, 2}));
 }
 
 // A peer states whatever it likes; what it states is refused before anything is derived from it.
@@ -82,7 +85,7 @@ TEST(GeometryMessage, APeersFieldsHaveBounds) {
   for (const auto& test : kCases) {
     v1::Geometry message = FlashMessage();
     test.change(message);
-    EXPECT_THAT(GeometryFromMessage(message), StatusIs(kInvalid, test.message));
+    EXPECT_THAT(DecodeGeometry(message.SerializeAsString()), StatusIs(kInvalid, test.message));
   }
 }
 
@@ -92,7 +95,7 @@ TEST(RowLayoutMessage, ComesBackAsItWas) {
         RowLayout{ValueType::kF32, 64, ScaleType::kNone, 0}}) {
     v1::RowLayout message;
     ToMessage(layout, &message);
-    EXPECT_THAT(RowLayoutFromMessage(message), IsOkAndHolds(layout));
+    EXPECT_THAT(DecodeRowLayout(message.SerializeAsString()), IsOkAndHolds(layout));
   }
 }
 
@@ -115,7 +118,7 @@ TEST(RowLayoutMessage, RefusesWhatContradictsItself) {
     v1::RowLayout message;
     ToMessage(PackedFp8Layout(256), &message);
     test.change(message);
-    EXPECT_THAT(RowLayoutFromMessage(message), StatusIs(kInvalid, test.message));
+    EXPECT_THAT(DecodeRowLayout(message.SerializeAsString()), StatusIs(kInvalid, test.message));
   }
 }
 
@@ -123,12 +126,14 @@ TEST(TokenMapMessage, ItsHashMustBeItsOwn) {
   ASSERT_OK_AND_ASSIGN(const TokenMap map, TokenMap::Create({0, 1, 1, 2}));
   v1::TokenMap message;
   ToMessage(map, true, &message);
-  ASSERT_OK_AND_ASSIGN(const TokenMap back, TokenMapFromMessage(message));
+  ASSERT_OK_AND_ASSIGN(const TokenMap back, DecodeTokenMap(message.SerializeAsString()));
   EXPECT_EQ(back.sha256(), map.sha256());
   message.mutable_sha256()->at(0) ^= 1;
-  EXPECT_THAT(TokenMapFromMessage(message), StatusIs(kInvalid, "does not have the SHA-256"));
+  EXPECT_THAT(DecodeTokenMap(message.SerializeAsString()),
+              StatusIs(kInvalid, "does not have the SHA-256"));
   message.clear_compressed_ids();
-  EXPECT_THAT(TokenMapFromMessage(message), StatusIs(kInvalid, "token map has 0 tokens"));
+  EXPECT_THAT(DecodeTokenMap(message.SerializeAsString()),
+              StatusIs(kInvalid, "token map has 0 tokens"));
 }
 
 // As many ranges as a shard map may give a shard, each as long on the wire as one can be.
@@ -140,14 +145,100 @@ TEST(RangesMessage, TwoGenerationsFitIntoADescription) {
   EXPECT_LT(response.ByteSizeLong(), size_t{3} << 20);
 }
 
-TEST(RangesMessage, RefusesWhatIsNotOfTheTable) {
-  const Geometry geometry = FlashGeometry();
-  v1::Generation generation;
-  ToMessage({{1, 0, 384006169}}, &generation);
-  EXPECT_THAT(RangesFromMessage(geometry, generation),
-              StatusIs(kInvalid, "goes beyond the layer's 384006168 rows"));
-  ToMessage({{1, 5, 5}}, &(generation = {}));
-  EXPECT_THAT(RangesFromMessage(geometry, generation), StatusIs(kInvalid, "empty or inverted"));
+v1::DescribeResponse FullDescription() {
+  v1::DescribeResponse message;
+  message.set_server_version("1.2.3");
+  message.set_model("flash");
+  *message.mutable_geometry() = FlashMessage();
+  ToMessage(PackedFp8Layout(256), message.mutable_row_layout());
+  ToMessage(*TokenMap::Create({0, 1, 1}), true, message.mutable_token_map());
+  for (const char* const digest : {"one", "two"}) {
+    v1::Generation* const generation = message.add_generations();
+    generation->set_digest(digest);
+    generation->set_state(v1::GENERATION_STATE_ACTIVE);
+    ToMessage({{1, 5, 1 << 30}, {14, 0, uint64_t{1} << 40}}, generation);
+  }
+  message.set_state(v1::SERVER_STATE_DRAINING);
+  message.set_shard_index(3);
+  message.set_shard_count(300);
+  message.mutable_limits()->set_max_rows_per_request(uint64_t{1} << 33);
+  message.mutable_limits()->set_max_request_bytes(7);
+  message.add_features(v1::FEATURE_ROW_CHECKSUMS);
+  message.mutable_verification()->set_passes(2);
+  message.mutable_verification()->set_rows(9);
+  message.set_failure("disk");
+  return message;
+}
+
+TEST(Description, IsReadAsProtobufWritesIt) {
+  const v1::DescribeResponse message = FullDescription();
+  ASSERT_OK_AND_ASSIGN(const Description read, DecodeDescription(message.SerializeAsString()));
+  EXPECT_EQ(read.server_version, "1.2.3");
+  EXPECT_EQ(read.model, "flash");
+  EXPECT_EQ(read.geometry, message.geometry().SerializeAsString());
+  EXPECT_EQ(read.row_layout, message.row_layout().SerializeAsString());
+  EXPECT_EQ(read.token_map, message.token_map().SerializeAsString());
+  ASSERT_EQ(read.generations.size(), 2u);
+  EXPECT_EQ(read.generations[1].digest, "two");
+  EXPECT_EQ(read.generations[1].state, GenerationState::kActive);
+  EXPECT_EQ(read.generations[1].ranges,
+            (std::vector<RowRange>{{1, 5, 1 << 30}, {14, 0, uint64_t{1} << 40}}));
+  EXPECT_EQ(read.state, DescribedState::kDraining);
+  EXPECT_EQ(read.shard, (Shard{3, 300}));
+  EXPECT_EQ(read.max_rows_per_request, uint64_t{1} << 33);
+  EXPECT_EQ(read.verified_passes, 2u);
+  EXPECT_EQ(read.verified_rows, 9u);
+  EXPECT_EQ(read.failure, "disk");
+}
+
+TEST(Description, AMessageThatComesTwiceIsMergedAndUnknownFieldsAreSkipped) {
+  v1::DescribeResponse first, second;
+  first.mutable_geometry()->set_heads(8);
+  first.mutable_token_map()->set_sha256("hash");
+  second.mutable_geometry()->set_max_ngram(4);
+  // Field 1000 of each wire type: 1, eight bytes, "ab", four bytes.
+  const std::string unknown =
+      "\xc0\x3e\x01\xc1\x3e"
+      "12345678"
+      "\xc2\x3e\x02"
+      "ab"
+      "\xc5\x3e"
+      "1234";
+  ASSERT_OK_AND_ASSIGN(
+      const Description read,
+      DecodeDescription(first.SerializeAsString() + unknown + second.SerializeAsString()));
+  v1::Geometry merged;
+  ASSERT_TRUE(merged.ParseFromString(read.geometry));
+  EXPECT_EQ(merged.heads(), 8u);
+  EXPECT_EQ(merged.max_ngram(), 4u);
+  EXPECT_THAT(DecodeTokenMapHash(*read.token_map), IsOkAndHolds("hash"));
+}
+
+// However it is cut off it is no description, or one of fewer fields; never more.
+TEST(Description, CutOffWithinAFieldIsMalformed) {
+  const std::string bytes = FullDescription().SerializeAsString();
+  size_t refused = 0;
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    v1::DescribeResponse message;
+    const bool whole = message.ParseFromString(bytes.substr(0, size));
+    const auto read = DecodeDescription(bytes.substr(0, size));
+    EXPECT_EQ(read.ok(), whole) << size;
+    if (!read.ok()) ++refused;
+  }
+  EXPECT_GT(refused, bytes.size() / 2);
+  EXPECT_THAT(DecodeDescription("no"), StatusIs(kInvalid, "DescribeResponse: field"));
+}
+
+TEST(Description, StatesHaveNames) {
+  EXPECT_EQ(DescribedStateName(DescribedState::kServing), "SERVING");
+  EXPECT_EQ(DescribedStateName(static_cast<DescribedState>(9)), "9");
+}
+
+TEST(Description, AsksForTheTokenMapAsProtobufDoes) {
+  v1::DescribeRequest request;
+  EXPECT_EQ(EncodeDescribeRequest(false), request.SerializeAsString());
+  request.set_include_token_map(true);
+  EXPECT_EQ(EncodeDescribeRequest(true), request.SerializeAsString());
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "proto/describe.h"
+#include "proto/description.h"
 #include "tests/service/test_server.h"
 #include "tests/support/status_matchers.h"
 
@@ -88,15 +88,15 @@ TEST(Describe, SaysWhatIsServed) {
   TestServer server;
   const v1::DescribeResponse response = Describe(server, false);
   EXPECT_EQ(response.model(), "test-model");
-  ASSERT_OK_AND_ASSIGN(const Geometry geometry, GeometryFromMessage(response.geometry()));
+  ASSERT_OK_AND_ASSIGN(const Description read, DecodeDescription(response.SerializeAsString()));
+  ASSERT_OK_AND_ASSIGN(const Geometry geometry, DecodeGeometry(read.geometry));
   EXPECT_EQ(geometry.params(), server.table().geometry.params());
-  ASSERT_OK_AND_ASSIGN(const RowLayout layout, RowLayoutFromMessage(response.row_layout()));
+  ASSERT_OK_AND_ASSIGN(const RowLayout layout, DecodeRowLayout(read.row_layout));
   EXPECT_EQ(layout.row_bytes(), kRowBytes);
   ASSERT_EQ(response.generations_size(), 1);
   EXPECT_EQ(response.generations(0).digest(), std::string(32, '\xAB'));
   EXPECT_EQ(response.generations(0).state(), v1::GENERATION_STATE_ACTIVE);
-  ASSERT_OK_AND_ASSIGN(const auto ranges, RangesFromMessage(geometry, response.generations(0)));
-  EXPECT_EQ(ranges, server.store().ranges());
+  EXPECT_EQ(read.generations[0].ranges, server.store().ranges());
   EXPECT_EQ(response.shard_count(), 2u);
   EXPECT_EQ(response.limits().max_rows_per_request(), 65536u);
   EXPECT_EQ(response.limits().max_requests_in_flight(), 1024u);
@@ -108,7 +108,8 @@ TEST(Describe, TheTokenMapComesWhereAsked) {
   const v1::DescribeResponse without = Describe(server, false);
   EXPECT_EQ(without.token_map().tokens(), 4u);
   EXPECT_TRUE(without.token_map().compressed_ids().empty());
-  ASSERT_OK_AND_ASSIGN(const TokenMap map, TokenMapFromMessage(Describe(server, true).token_map()));
+  ASSERT_OK_AND_ASSIGN(const TokenMap map,
+                       DecodeTokenMap(Describe(server, true).token_map().SerializeAsString()));
   EXPECT_EQ(map.sha256(), server.table().token_map->sha256());
 }
 

@@ -1,8 +1,0 @@
-#ifndef ENGRAM_SERVICE_VERSION_H_
-#define ENGRAM_SERVICE_VERSION_H_
-
-namespace engram {
-inline constexpr char kVersion[] = "0.1.0";
-}  // namespace engram
-
-#endif  // ENGRAM_SERVICE_VERSION_H_
