@@ -72,23 +72,6 @@ absl::Status Check(const Job& job) {
   return CheckApart("scales", job.scales, job.out);
 }
 
-#if defined(__x86_64__)
-bool HasVbmi() {
-  static const bool has = __builtin_cpu_supports("avx512vbmi") != 0;
-  return has;
-}
-#endif
-
-template <typename Out>
-void Fp8RowsWith(Isa isa, const Fp8Rows& rows, uint8_t* out) {
-#if defined(__x86_64__)
-  if (isa == Isa::kAvx512 && HasVbmi()) return Fp8RowsAvx512Vbmi<Out>(rows, out);
-  if (isa != Isa::kPortable) return Fp8RowsAvx2<Out>(rows, out);
-#endif
-  (void)isa;
-  Fp8RowsPortable<Out>(rows, out);
-}
-
 // Scales of other than 32 values, row by row: to those of blocks where each is of whole blocks,
 // else value by value.
 template <typename Out>
@@ -103,10 +86,11 @@ void OtherScales(const Job& job, Fp8Rows row, uint8_t* out) {
         std::fill_n(block_scales.begin() + static_cast<ptrdiff_t>(s * blocks), blocks, scales[s]);
       }
       const Fp8Rows one{row.values, 0, block_scales.data(), 0, row.row_values, 1};
-      Fp8RowsWith<Out>(job.isa, one, out);
+      ConvertFp8Rows<Out>(one, out, job.isa);
     } else {
       for (size_t s = 0; s < job.layout.scales; ++s) {
-        CarefulBlock<Out>(row.values + s * group, scales[s], group, out + s * group * sizeof(Out));
+        ConvertFp8Values<Out>(row.values + s * group, scales[s], group,
+                              out + s * group * sizeof(Out));
       }
     }
     out += row.row_values * sizeof(Out);
@@ -137,7 +121,7 @@ void DequantizeFp8(const Job& job) {
   } else if (layout.values / layout.scales != kFp8Block) {
     return OtherScales<Out>(job, rows, job.out.data());
   }
-  Fp8RowsWith<Out>(job.isa, rows, job.out.data());
+  ConvertFp8Rows<Out>(rows, job.out.data(), job.isa);
 }
 
 absl::Status Dequantize(const Job& job) {

@@ -1,9 +1,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#include <array>
-
-#include "client/dequantize_fp8.h"
+#include "client/dequantize_blocks.h"
 
 namespace engram {
 namespace {
@@ -99,39 +97,31 @@ ENGRAM_TARGET_VBMI [[gnu::always_inline]] inline void Store(const Tables& tables
 }  // namespace
 
 template <typename Out>
-ENGRAM_TARGET_VBMI void Fp8RowsAvx512Vbmi(const Fp8Rows& rows, uint8_t* out) {
-  constexpr size_t kPair = 2 * kFp8Block;
+ENGRAM_TARGET_VBMI bool ConvertBlocksVbmi(const Fp8Rows& rows, uint8_t* out) {
   const Tables tables = LoadTables();
+  const size_t blocks = rows.row_values / kFp8Block;
+  bool plain = true;
   for (size_t row = 0; row < rows.rows; ++row) {
-    const uint8_t* values = rows.values + row * rows.value_stride;
-    const uint8_t* scale = rows.scales + row * rows.scale_stride;
-    size_t left = rows.row_values;
-    for (; left >= kPair; left -= kPair, values += kPair, scale += 2) {
-      if (IsPlainScale(scale[0]) && IsPlainScale(scale[1])) {
-        Store<2>(tables, _mm512_loadu_si512(values), scale, out, Out{});
-      } else {
-        CarefulBlock<Out>(values, scale[0], kFp8Block, out);
-        CarefulBlock<Out>(values + kFp8Block, scale[1], kFp8Block, out + kFp8Block * sizeof(Out));
-      }
-      out += kPair * sizeof(Out);
+    const uint8_t* const values = rows.values + row * rows.value_stride;
+    const uint8_t* const scales = rows.scales + row * rows.scale_stride;
+    uint8_t* const to = out + row * rows.row_values * sizeof(Out);
+    size_t block = 0;
+    for (; block + 2 <= blocks; block += 2) {
+      plain &= IsPlainScale(scales[block]) & IsPlainScale(scales[block + 1]);
+      const __m512i at = _mm512_loadu_si512(values + block * kFp8Block);
+      Store<2>(tables, at, scales + block, to + block * kFp8Block * sizeof(Out), Out{});
     }
-    if (left >= kFp8Block && IsPlainScale(*scale)) {
-      const __m512i half = _mm512_maskz_loadu_epi8(0xffffffff, values);
-      Store<1>(tables, half, scale, out, Out{});
-      left -= kFp8Block, values += kFp8Block, ++scale;
-      out += kFp8Block * sizeof(Out);
-    }
-    while (left > 0) {
-      const size_t now = left < kFp8Block ? left : kFp8Block;
-      CarefulBlock<Out>(values, *scale++, now, out);
-      left -= now, values += now;
-      out += now * sizeof(Out);
+    if (block < blocks) {
+      plain &= IsPlainScale(scales[block]);
+      const __m512i at = _mm512_maskz_loadu_epi8(0xffffffff, values + block * kFp8Block);
+      Store<1>(tables, at, scales + block, to + block * kFp8Block * sizeof(Out), Out{});
     }
   }
+  return plain;
 }
 
-template void Fp8RowsAvx512Vbmi<uint16_t>(const Fp8Rows&, uint8_t*);
-template void Fp8RowsAvx512Vbmi<uint32_t>(const Fp8Rows&, uint8_t*);
+template bool ConvertBlocksVbmi<uint16_t>(const Fp8Rows&, uint8_t*);
+template bool ConvertBlocksVbmi<uint32_t>(const Fp8Rows&, uint8_t*);
 
 }  // namespace engram
 #endif

@@ -6,9 +6,6 @@
 namespace engram {
 namespace {
 
-// Values that go through local arrays at once: the compiler makes vector loops of them.
-constexpr size_t kBlock = 64;
-
 struct FloatsJob {
   const uint8_t* in;
   size_t count;
@@ -24,17 +21,16 @@ struct Bf16ToF32 {
 struct F16ToF32 {
   using In = uint16_t;
   using Out = uint32_t;
-  // Without a jump. A subnormal's fraction becomes a normal f32 as an integer, so that no flag of
-  // the process flushes it, and is then divided by 2^24 in its exponent.
+  // A subnormal's fraction becomes a normal f32 as an integer, so that no flag of the process
+  // flushes it, and is then divided by 2^24 in its exponent.
   [[gnu::always_inline]] static Out Of(In value) {
     const uint32_t magnitude = value & 0x7fffu;
-    const auto subnormal =
-        std::bit_cast<uint32_t>(static_cast<float>(static_cast<int32_t>(magnitude))) - (24u << 23);
-    const uint32_t normal = (magnitude << 13) + ((127u - 15) << 23);
-    const uint32_t special = (magnitude << 13) + ((255u - 31) << 23);  // infinity and NaN
-    const uint32_t finite = magnitude < 0x400 ? subnormal : normal;
-    const uint32_t any = magnitude >= 0x7c00 ? special : finite;
-    return uint32_t{value} >> 15 << 31 | (magnitude == 0 ? 0 : any);
+    const uint32_t as_integer = std::bit_cast<uint32_t>(static_cast<float>(value & 0x7fff));
+    const uint32_t is_subnormal = MaskIf(magnitude < 0x400);
+    const uint32_t is_special = MaskIf(magnitude >= 0x7c00);  // infinity or NaN
+    const uint32_t normal = (magnitude << 13) + ((127 - 15 + (is_special & (127 - 15))) << 23);
+    const uint32_t subnormal = (as_integer - (24u << 23)) & MaskIf(magnitude != 0);
+    return uint32_t{value} >> 15 << 31 | (subnormal & is_subnormal) | (normal & ~is_subnormal);
   }
 };
 
@@ -50,23 +46,19 @@ struct F16ToBf16 {
   [[gnu::always_inline]] static Out Of(In value) { return Bf16OfF32Bits(F16ToF32::Of(value)); }
 };
 
+template <typename T>
+struct Unaligned {
+  using Type __attribute__((aligned(1), may_alias)) = T;
+};
+
 template <typename Conversion>
 [[gnu::always_inline]] inline void Convert(const FloatsJob& job) {
-  using In = typename Conversion::In;
-  using Out = typename Conversion::Out;
-  In in[kBlock];
-  Out out[kBlock];
-  size_t at = 0;
-  for (; at + kBlock <= job.count; at += kBlock) {
-    std::memcpy(in, job.in + at * sizeof(In), sizeof(in));
-    for (size_t i = 0; i < kBlock; ++i) out[i] = Conversion::Of(in[i]);
-    std::memcpy(job.out + at * sizeof(Out), out, sizeof(out));
-  }
-  for (; at < job.count; ++at) {
-    std::memcpy(in, job.in + at * sizeof(In), sizeof(In));
-    out[0] = Conversion::Of(in[0]);
-    std::memcpy(job.out + at * sizeof(Out), out, sizeof(Out));
-  }
+  using In = typename Unaligned<typename Conversion::In>::Type;
+  using Out = typename Unaligned<typename Conversion::Out>::Type;
+  const In* __restrict in = reinterpret_cast<const In*>(job.in);
+  Out* __restrict out = reinterpret_cast<Out*>(job.out);
+  const size_t count = job.count;  // known to stay while `out` is written
+  for (size_t i = 0; i < count; ++i) out[i] = Conversion::Of(in[i]);
 }
 
 template <typename Conversion>
