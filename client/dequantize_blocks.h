@@ -8,6 +8,7 @@
 #ifndef ENGRAM_CLIENT_DEQUANTIZE_BLOCKS_H_
 #define ENGRAM_CLIENT_DEQUANTIZE_BLOCKS_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -16,11 +17,28 @@
 
 namespace engram {
 
-// e4m3 goes from 2^-9 to 1.75 x 2^8. At kLowScale the smallest value's exponent field is 2: words
-// begin there, with e4m3's own exponent plus 4, so that what a scale adds is never negative.
+// e4m3 goes from 2^-9 to 1.75 x 2^8: below, results are subnormal for f32, above they overflow.
+// (One more at the low end would do, but for what ConvertBlocksVbmi gives it words.)
 inline constexpr uint8_t kLowScale = 11;
 inline constexpr uint8_t kHighScale = 246;
-inline bool IsPlainScale(uint8_t scale) { return scale >= kLowScale && scale <= kHighScale; }
+inline constexpr bool IsPlainScale(uint8_t scale) {
+  return scale >= kLowScale && scale <= kHighScale;
+}
+
+// What a scale adds to words whose exponent is too small by it less `kBias`, in both halves; the
+// lowest bit says that it is not plain. A table, for a vector is filled by a load alone.
+inline constexpr uint32_t kOddScale = 1;
+template <int kBias>
+inline constexpr auto kScaleAdds = [] {
+  std::array<uint32_t, 256> adds{};
+  for (int scale = 0; scale < 256; ++scale) {
+    const auto add = static_cast<uint16_t>((scale - kBias) * 128);
+    adds[static_cast<size_t>(scale)] =
+        add * 0x10001u | (IsPlainScale(static_cast<uint8_t>(scale)) ? 0 : kOddScale);
+  }
+  return adds;
+}();
+inline constexpr int kE4m3Bias = 7;  // for words with e4m3's own exponent
 
 // Every whole block of every row; what a row has left is not touched. False if some scale was not
 // plain.
