@@ -282,6 +282,17 @@ TEST(Dequantize, RowsThatNobodyHasAreZeros) {
   ExpectAll(rows, 0);
 }
 
+// Blocks of zeros are spared the slow way; that of a NaN scale must not be.
+TEST(Dequantize, BlocksOfZerosAtEveryScale) {
+  for (const uint8_t zero : {0x00, 0x80}) {
+    Rows rows{.layout = PackedFp8Layout(32), .rows = 256};
+    rows.values.assign(256 * 32, zero);
+    for (int scale = 0; scale < 256; ++scale) rows.scales.push_back(static_cast<uint8_t>(scale));
+    rows.Expect();
+    ExpectAll(rows, 0);
+  }
+}
+
 TEST(Dequantize, BadArgumentsAreNamed) {
   const RowLayout packed = PackedFp8Layout(64);
   const std::vector<uint8_t> in(2 * 66);
