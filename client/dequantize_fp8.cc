@@ -68,7 +68,7 @@ void ConvertOddBlocks(const uint8_t* values, const uint8_t* scales, size_t block
   for (size_t block = 0; block < blocks; ++block, values += kFp8Block) {
     if (IsPlainScale(scales[block])) continue;
     // Rows that nobody has are zeros with zeros for scales.
-    if (IsZero(values)) continue;
+    if (scales[block] != kScaleNan && IsZero(values)) continue;
     ConvertFp8Values<Out>(values, scales[block], kFp8Block, out + block * kFp8Block * sizeof(Out));
   }
 }

@@ -284,7 +284,7 @@ TEST(Dequantize, RowsThatNobodyHasAreZeros) {
 
 // Blocks of zeros are spared the slow way; that of a NaN scale must not be.
 TEST(Dequantize, BlocksOfZerosAtEveryScale) {
-  for (const uint8_t zero : {0x00, 0x80}) {
+  for (const uint8_t zero : {uint8_t{0x00}, uint8_t{0x80}}) {
     Rows rows{.layout = PackedFp8Layout(32), .rows = 256};
     rows.values.assign(256 * 32, zero);
     for (int scale = 0; scale < 256; ++scale) rows.scales.push_back(static_cast<uint8_t>(scale));
