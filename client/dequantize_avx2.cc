@@ -10,11 +10,11 @@ namespace {
 #define ENGRAM_TABLE(...) _mm256_setr_epi8(__VA_ARGS__, __VA_ARGS__)
 
 // A constant that stays in its register: GCC makes constants of one byte anew in every turn.
-ENGRAM_TARGET_AVX2 [[gnu::always_inline]] inline __m256i Held(__m256i constant) {
+[[gnu::always_inline]] ENGRAM_TARGET_AVX2 inline __m256i Held(__m256i constant) {
   asm("" : "+x"(constant));
   return constant;
 }
-ENGRAM_TARGET_AVX2 [[gnu::always_inline]] inline __m256i HeldByte(int byte) {
+[[gnu::always_inline]] ENGRAM_TARGET_AVX2 inline __m256i HeldByte(int byte) {
   return Held(_mm256_set1_epi8(static_cast<char>(byte)));
 }
 
@@ -23,7 +23,7 @@ struct Constants {
   __m256i high_bytes, correct_high, correct_low;
 };
 
-ENGRAM_TARGET_AVX2 [[gnu::always_inline]] inline Constants MakeConstants() {
+[[gnu::always_inline]] ENGRAM_TARGET_AVX2 inline Constants MakeConstants() {
   return {.one = HeldByte(1),
           .nine = HeldByte(9),
           .magnitude = HeldByte(0x7f),
@@ -49,7 +49,7 @@ struct WordPair {
 };
 
 // 32 values of one scale to bf16 words; `add` is that of kScaleAdds<kE4m3Bias>.
-ENGRAM_TARGET_AVX2 [[gnu::always_inline]] inline WordPair NormalWords(const Constants& constants,
+[[gnu::always_inline]] ENGRAM_TARGET_AVX2 inline WordPair NormalWords(const Constants& constants,
                                                                       __m256i values, __m256i add) {
   const __m256i zero = _mm256_setzero_si256();
   const __m256i low = _mm256_srai_epi16(_mm256_unpacklo_epi8(zero, values), 4);
@@ -61,7 +61,7 @@ ENGRAM_TARGET_AVX2 [[gnu::always_inline]] inline WordPair NormalWords(const Cons
 // Where there may be subnormals, zeros and NaNs: they are taken for normal numbers, then corrected
 // by tables that hold nothing for all others. `classes` says which they are: NaN 0, zero 1,
 // subnormals 2 to 8 (magnitude + 1 modulo 128).
-ENGRAM_TARGET_AVX2 [[gnu::always_inline]] inline WordPair AnyWords(const Constants& constants,
+[[gnu::always_inline]] ENGRAM_TARGET_AVX2 inline WordPair AnyWords(const Constants& constants,
                                                                    __m256i values, __m256i classes,
                                                                    __m256i add) {
   const __m256i index = _mm256_adds_epu8(classes, constants.biased);
@@ -77,7 +77,7 @@ ENGRAM_TARGET_AVX2 [[gnu::always_inline]] inline WordPair AnyWords(const Constan
           _mm256_add_epi16(_mm256_unpackhi_epi8(low, high), adds_high)};
 }
 
-ENGRAM_TARGET_AVX2 [[gnu::always_inline]] inline WordPair Words(const Constants& constants,
+[[gnu::always_inline]] ENGRAM_TARGET_AVX2 inline WordPair Words(const Constants& constants,
                                                                 __m256i values, __m256i add) {
   const __m256i classes =
       _mm256_and_si256(_mm256_add_epi8(values, constants.one), constants.magnitude);
@@ -88,13 +88,13 @@ ENGRAM_TARGET_AVX2 [[gnu::always_inline]] inline WordPair Words(const Constants&
   return AnyWords(constants, values, classes, add);
 }
 
-ENGRAM_TARGET_AVX2 [[gnu::always_inline]] inline void Store(__m256i words, uint8_t* out) {
+[[gnu::always_inline]] ENGRAM_TARGET_AVX2 inline void Store(__m256i words, uint8_t* out) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), words);
 }
 
 // Unpacking works in either half of a register alone: values are permuted first so that results
 // come in their order.
-ENGRAM_TARGET_AVX2 [[gnu::always_inline]] inline void Block(const Constants& constants,
+[[gnu::always_inline]] ENGRAM_TARGET_AVX2 inline void Block(const Constants& constants,
                                                             __m256i values, __m256i add,
                                                             uint8_t* out, uint16_t /*bf16*/) {
   const WordPair words = Words(constants, _mm256_permute4x64_epi64(values, 0xd8), add);
@@ -102,7 +102,7 @@ ENGRAM_TARGET_AVX2 [[gnu::always_inline]] inline void Block(const Constants& con
   Store(words.high, out + 32);
 }
 
-ENGRAM_TARGET_AVX2 [[gnu::always_inline]] inline void Block(const Constants& constants,
+[[gnu::always_inline]] ENGRAM_TARGET_AVX2 inline void Block(const Constants& constants,
                                                             __m256i values, __m256i add,
                                                             uint8_t* out, uint32_t /*f32*/) {
   const __m256i order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);

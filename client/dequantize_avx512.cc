@@ -35,7 +35,7 @@ constexpr WordBytes MakeWordBytes() {
 constexpr WordBytes kWordBytes = MakeWordBytes();
 
 // A constant that stays in its register: GCC makes it anew in every turn.
-ENGRAM_TARGET_VBMI [[gnu::always_inline]] inline __m512i Held(__m512i constant) {
+[[gnu::always_inline]] ENGRAM_TARGET_VBMI inline __m512i Held(__m512i constant) {
   asm("" : "+v"(constant));
   return constant;
 }
@@ -48,7 +48,7 @@ struct Constants {
   __m512i bf16_order, f32_order;
 };
 
-ENGRAM_TARGET_VBMI [[gnu::always_inline]] inline Constants MakeConstants() {
+[[gnu::always_inline]] ENGRAM_TARGET_VBMI inline Constants MakeConstants() {
   return {
       .high = {Held(_mm512_load_si512(kWordBytes.high)),
                Held(_mm512_load_si512(kWordBytes.high + 64))},
@@ -69,14 +69,14 @@ struct AddPair {
 };
 
 // Adds to words that are not zero.
-ENGRAM_TARGET_VBMI [[gnu::always_inline]] inline __m512i AddScale(const Constants& constants,
+[[gnu::always_inline]] ENGRAM_TARGET_VBMI inline __m512i AddScale(const Constants& constants,
                                                                   __m512i words, uint32_t add) {
   const __mmask32 not_zero = _mm512_test_epi16_mask(words, constants.magnitude);
   return _mm512_mask_adds_epu16(words, not_zero, words, _mm512_set1_epi32(static_cast<int>(add)));
 }
 
 // `adds`: of the low words' scale and of the high words'.
-ENGRAM_TARGET_VBMI [[gnu::always_inline]] inline WordPair Words(const Constants& constants,
+[[gnu::always_inline]] ENGRAM_TARGET_VBMI inline WordPair Words(const Constants& constants,
                                                                 __m512i values, AddPair adds) {
   constexpr int kSelectSign = 0xf8;  // a | (b & c)
   const __m512i high = _mm512_ternarylogic_epi32(
@@ -89,7 +89,7 @@ ENGRAM_TARGET_VBMI [[gnu::always_inline]] inline WordPair Words(const Constants&
 
 // kBlocks is 1 where a row ends with 32 values.
 template <size_t kBlocks>
-ENGRAM_TARGET_VBMI [[gnu::always_inline]] inline void Store(const Constants& constants,
+[[gnu::always_inline]] ENGRAM_TARGET_VBMI inline void Store(const Constants& constants,
                                                             __m512i values, AddPair adds,
                                                             uint8_t* out, uint16_t /*bf16*/) {
   const WordPair words =
@@ -99,7 +99,7 @@ ENGRAM_TARGET_VBMI [[gnu::always_inline]] inline void Store(const Constants& con
 }
 
 template <size_t kBlocks>
-ENGRAM_TARGET_VBMI [[gnu::always_inline]] inline void Store(const Constants& constants,
+[[gnu::always_inline]] ENGRAM_TARGET_VBMI inline void Store(const Constants& constants,
                                                             __m512i values, AddPair adds,
                                                             uint8_t* out, uint32_t /*f32*/) {
   const WordPair words =

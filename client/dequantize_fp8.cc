@@ -35,7 +35,7 @@ uint32_t F32BitsOf(uint8_t value, uint8_t scale) {
   int exponent = static_cast<int>(magnitude >> 3) - 7;
   uint32_t fraction = magnitude & 7;
   if (magnitude < 8) {
-    const int top = std::bit_width(fraction) - 1;
+    const int top = static_cast<int>(std::bit_width(fraction)) - 1;
     exponent = top - 9;
     fraction = fraction << (3 - top) & 7;
   }

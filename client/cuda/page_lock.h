@@ -29,8 +29,8 @@ class PageLock {
 
  private:
   struct Range {
-    uintptr_t begin;
-    uintptr_t end;
+    uint8_t* begin;
+    uint8_t* end;
     CUdeviceptr device = 0;
   };
 

@@ -116,7 +116,8 @@ absl::StatusOr<std::vector<StreamLayer>> StreamLayersOf(const Slot& slot,
 StreamWords::StreamWords(std::unique_ptr<State> state) : state_(std::move(state)) {}
 StreamWords::~StreamWords() = default;
 
-absl::StatusOr<std::unique_ptr<StreamWords>> StreamWords::Create(StreamWordsOptions options) {
+absl::StatusOr<std::unique_ptr<StreamWords>> StreamWords::Create(
+    const StreamWordsOptions& options) {
   RETURN_IF_ERROR(CheckLayers(options.layers));
   auto state = std::make_unique<State>();
   ASSIGN_OR_RETURN(state->driver, CudaDriver::Open(options.driver));

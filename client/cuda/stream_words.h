@@ -101,7 +101,7 @@ class StreamWords {
   //   Unimplemented       no driver, an old one, or a device that lacks something (attribute named)
   //   FailedPrecondition  no context is current
   //   AlreadyExists       somebody has registered some of these pages: see `registered`
-  static absl::StatusOr<std::unique_ptr<StreamWords>> Create(StreamWordsOptions options);
+  static absl::StatusOr<std::unique_ptr<StreamWords>> Create(const StreamWordsOptions& options);
 
   // Waits for copies that were started: each ends after its layer's word is written.
   ~StreamWords();

@@ -69,7 +69,7 @@ std::vector<uint8_t> DrawRows(const RowLayout& layout, Values kind, size_t rows)
       std::memcpy(at, at - 4096 * row_bytes, row_bytes);
       continue;
     }
-    for (uint32_t block = 0; block < layout.value_bytes() / 32; ++block) {
+    for (size_t block = 0; block < layout.value_bytes() / 32; ++block) {
       const uint8_t scale = DrawBlock(kind, random, at + block * 32);
       if (layout.scales > 0) at[layout.value_bytes() + block] = scale;
     }
@@ -92,7 +92,7 @@ struct Shape {
 };
 
 void Dequantize(benchmark::State& state, const Shape& shape, Isa isa) {
-  const size_t out_row = kValues * (shape.type == ValueType::kF32 ? 4 : 2);
+  const size_t out_row = size_t{kValues} * (shape.type == ValueType::kF32 ? 4 : 2);
   const size_t rows = shape.out_bytes / out_row;
   const size_t bytes = rows * out_row;
   const std::vector<uint8_t> packed = DrawRows(shape.layout, shape.values, rows);

@@ -156,7 +156,7 @@ void ExpectAll(const Rows& rows, size_t shift) {
 // their order or in that of a seed.
 Rows EveryPair(uint32_t seed) {
   Rows rows{.layout = PackedFp8Layout(256), .rows = 256};
-  std::vector<size_t> blocks(256 * 8);
+  std::vector<size_t> blocks(size_t{256} * 8);
   std::iota(blocks.begin(), blocks.end(), size_t{0});
   if (seed != 0) std::shuffle(blocks.begin(), blocks.end(), std::mt19937(seed));
   for (const size_t block : blocks) {
@@ -246,8 +246,9 @@ Rows RandomRows(RowLayout layout, size_t rows, uint32_t seed) {
 
 TEST(Dequantize, RowsOfAnyLengthAndNumberAtAnyAddress) {
   uint32_t seed = 10;
-  for (const size_t rows : {0, 1, 2, 3, 7, 64}) {
-    for (const uint32_t values : {1, 7, 31, 32, 33, 63, 64, 65, 95, 96, 127, 160, 256}) {
+  for (const size_t rows : {0u, 1u, 2u, 3u, 7u, 64u}) {
+    for (const uint32_t values :
+         {1u, 7u, 31u, 32u, 33u, 63u, 64u, 65u, 95u, 96u, 127u, 160u, 256u}) {
       for (const ValueType type :
            {ValueType::kFp8E4M3, ValueType::kBf16, ValueType::kF16, ValueType::kF32}) {
         SCOPED_TRACE(testing::Message() << rows << " rows of " << values << " "
@@ -261,8 +262,8 @@ TEST(Dequantize, RowsOfAnyLengthAndNumberAtAnyAddress) {
 
 TEST(Dequantize, ScalesOfAnyNumberOfValues) {
   uint32_t seed = 1000;
-  for (const uint32_t group : {1, 3, 8, 16, 32, 48, 64, 96, 128}) {
-    for (const uint32_t scales : {1, 2, 3, 5, 8}) {
+  for (const uint32_t group : {1u, 3u, 8u, 16u, 32u, 48u, 64u, 96u, 128u}) {
+    for (const uint32_t scales : {1u, 2u, 3u, 5u, 8u}) {
       SCOPED_TRACE(testing::Message() << scales << " scales of " << group << ", seed " << seed);
       const RowLayout layout{ValueType::kFp8E4M3, group * scales, ScaleType::kUe8m0, scales};
       ExpectAll(RandomRows(layout, 5, seed), seed % 65);
@@ -275,10 +276,10 @@ TEST(Dequantize, ScalesOfAnyNumberOfValues) {
 
 TEST(Dequantize, RowsThatNobodyHasAreZeros) {
   Rows rows{.layout = PackedFp8Layout(256), .rows = 3};
-  rows.values.assign(3 * 256, 0);
-  rows.scales.assign(3 * 8, 0);
-  rows.f32.assign(3 * 256, 0);
-  rows.bf16.assign(3 * 256, 0);
+  rows.values.assign(size_t{3} * 256, 0);
+  rows.scales.assign(size_t{3} * 8, 0);
+  rows.f32.assign(size_t{3} * 256, 0);
+  rows.bf16.assign(size_t{3} * 256, 0);
   ExpectAll(rows, 0);
 }
 
@@ -286,7 +287,7 @@ TEST(Dequantize, RowsThatNobodyHasAreZeros) {
 TEST(Dequantize, BlocksOfZerosAtEveryScale) {
   for (const uint8_t zero : {uint8_t{0x00}, uint8_t{0x80}}) {
     Rows rows{.layout = PackedFp8Layout(32), .rows = 256};
-    rows.values.assign(256 * 32, zero);
+    rows.values.assign(size_t{256} * 32, zero);
     for (int scale = 0; scale < 256; ++scale) rows.scales.push_back(static_cast<uint8_t>(scale));
     rows.Expect();
     ExpectAll(rows, 0);
