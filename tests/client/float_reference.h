@@ -3,6 +3,7 @@
 #ifndef ENGRAM_TESTS_CLIENT_FLOAT_REFERENCE_H_
 #define ENGRAM_TESTS_CLIENT_FLOAT_REFERENCE_H_
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>

@@ -1,157 +1,11 @@
-#include "tests/cuda/fake_cuda.h"
+// What the stand-in exports, as libcuda.so.1 does.
+#include <cuda.h>
 
-#include <atomic>
 #include <cstring>
-#include <map>
-#include <set>
-#include <utility>
+#include <memory>
 
+#include "tests/cuda/fake_driver.h"
 #include "tests/cuda/fake_stream.h"
-
-namespace engram::fake_cuda {
-namespace {
-
-// Of mapped host memory: its address for the device.
-constexpr uint64_t kDeviceOffset = uint64_t{1} << 46;
-constexpr CUdevice kDevice = 3;
-const CUcontext kContext = reinterpret_cast<CUcontext>(0x1000);
-
-struct Failure {
-  CUresult result;
-  int skip;
-};
-
-// Everything but streams and events, which are the caller's until they are destroyed.
-struct Driver {
-  std::mutex mutex;
-  std::vector<std::string> calls;
-  std::map<std::string, Failure> failures;
-  std::map<int, int> attributes;  // 1 unless told
-  std::map<uintptr_t, size_t> registered;
-  std::set<CUstream> streams;
-  std::set<CUevent> events;
-  std::atomic<int> faults = 0;
-
-  bool IsRegistered(uintptr_t begin, size_t bytes) {
-    const std::lock_guard<std::mutex> lock(mutex);
-    auto next = registered.upper_bound(begin);
-    if (next == registered.begin()) return false;
-    --next;
-    return begin + bytes <= next->first + next->second;
-  }
-};
-
-Driver& TheDriver() {
-  static auto* driver = new Driver;
-  return *driver;
-}
-
-thread_local std::vector<CUcontext> contexts;
-
-// Records a call; what it is to fail with, if it is.
-CUresult Enter(const char* call, bool needs_context = true) {
-  Driver& driver = TheDriver();
-  const std::lock_guard<std::mutex> lock(driver.mutex);
-  driver.calls.push_back(call);
-  const auto failure = driver.failures.find(call);
-  if (failure != driver.failures.end() && failure->second.skip-- == 0) {
-    const CUresult result = failure->second.result;
-    driver.failures.erase(failure);
-    return result;
-  }
-  return needs_context && contexts.empty() ? CUDA_ERROR_INVALID_CONTEXT : CUDA_SUCCESS;
-}
-
-bool Knows(CUstream stream) {
-  const std::lock_guard<std::mutex> lock(TheDriver().mutex);
-  return TheDriver().streams.contains(stream);
-}
-bool Knows(CUevent event) {
-  const std::lock_guard<std::mutex> lock(TheDriver().mutex);
-  return TheDriver().events.contains(event);
-}
-
-// The word behind a device address; null where that is not mapped or not aligned.
-uint64_t* WordAt(CUdeviceptr device) {
-  const uint64_t host = device - kDeviceOffset;
-  if (device < kDeviceOffset || host % sizeof(uint64_t) != 0) return nullptr;
-  return TheDriver().IsRegistered(host, sizeof(uint64_t)) ? reinterpret_cast<uint64_t*>(host)
-                                                          : nullptr;
-}
-
-bool Holds(uint64_t word, uint64_t value, unsigned flags) {
-  switch (flags) {
-    case CU_STREAM_WAIT_VALUE_GEQ:
-      return static_cast<int64_t>(word - value) >= 0;
-    case CU_STREAM_WAIT_VALUE_EQ:
-      return word == value;
-    default:
-      return true;
-  }
-}
-
-void WaitForWord(CUdeviceptr device, uint64_t value, unsigned flags) {
-  for (;;) {
-    uint64_t* const word = WordAt(device);
-    if (word == nullptr) {
-      ++TheDriver().faults;
-      return;
-    }
-    if (Holds(std::atomic_ref<uint64_t>(*word).load(std::memory_order_acquire), value, flags)) {
-      return;
-    }
-    std::this_thread::yield();
-  }
-}
-
-}  // namespace
-
-void Reset() {
-  Driver& driver = TheDriver();
-  const std::lock_guard<std::mutex> lock(driver.mutex);
-  driver.calls.clear();
-  driver.failures.clear();
-  driver.attributes.clear();
-  driver.faults = 0;
-  contexts.assign(1, kContext);
-}
-
-void SetContextCurrent(bool is) { contexts.assign(is ? 1 : 0, kContext); }
-
-void SetAttribute(CUdevice_attribute attribute, int value) {
-  const std::lock_guard<std::mutex> lock(TheDriver().mutex);
-  TheDriver().attributes[attribute] = value;
-}
-
-void Fail(const std::string& call, CUresult result, int skip) {
-  const std::lock_guard<std::mutex> lock(TheDriver().mutex);
-  TheDriver().failures[call] = {result, skip};
-}
-
-std::vector<std::string> Calls() {
-  const std::lock_guard<std::mutex> lock(TheDriver().mutex);
-  std::vector<std::string> calls;
-  for (const std::string& call : TheDriver().calls) {
-    if (call != "cuCtxPushCurrent" && call != "cuCtxPopCurrent") calls.push_back(call);
-  }
-  return calls;
-}
-
-Left WhatIsLeft() {
-  const std::lock_guard<std::mutex> lock(TheDriver().mutex);
-  size_t bytes = 0;
-  for (const auto& [begin, size] : TheDriver().registered) bytes += size;
-  return {TheDriver().streams.size(), TheDriver().events.size(), bytes,
-          static_cast<int>(contexts.size()) - 1};
-}
-
-int Faults() { return TheDriver().faults; }
-
-bool IsIdle(CUstream stream) { return stream->IsIdle(); }
-
-}  // namespace engram::fake_cuda
-
-// ---------------------------------------------------------------- what the library exports
 
 using namespace engram::fake_cuda;  // NOLINT
 
@@ -194,7 +48,7 @@ CUresult CUDAAPI cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, 
 
 CUresult CUDAAPI cuCtxGetCurrent(CUcontext* context) {
   ENTER("cuCtxGetCurrent", false);
-  *context = contexts.empty() ? nullptr : contexts.back();
+  *context = Contexts().empty() ? nullptr : Contexts().back();
   return CUDA_SUCCESS;
 }
 
@@ -207,14 +61,14 @@ CUresult CUDAAPI cuCtxGetDevice(CUdevice* device) {
 CUresult CUDAAPI cuCtxPushCurrent(CUcontext context) {
   ENTER("cuCtxPushCurrent", false);
   if (context != kContext) return CUDA_ERROR_INVALID_CONTEXT;
-  contexts.push_back(context);
+  Contexts().push_back(context);
   return CUDA_SUCCESS;
 }
 
 CUresult CUDAAPI cuCtxPopCurrent(CUcontext* context) {
   ENTER("cuCtxPopCurrent");
-  *context = contexts.back();
-  contexts.pop_back();
+  *context = Contexts().back();
+  Contexts().pop_back();
   return CUDA_SUCCESS;
 }
 
