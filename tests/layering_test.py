@@ -33,7 +33,7 @@ HOMES = {
     "ICU": (r"unicode/", r"storage/tokenizer\.cc"),
     "RocksDB": (r"rocksdb/", r"tests/bench/peers/rocksdb_peer\.cc"),
     "prometheus-cpp": (r"prometheus/", r"(?!)"),
-    "CUDA": (r"cuda|nccl", r"(?!)"),
+    "CUDA": (r"cuda|nccl", r"client/cuda/.*|tests/cuda/.*"),
     "CLI11": (r"CLI/", r"service/(main|engramd[a-z_]*)\.cc|deploy/.*|tests/bench/.*"),
     "GoogleTest": (r"gtest/|gmock/", r"tests/.*"),
 }

@@ -16,6 +16,7 @@
 #include "proto/wire.h"
 #include "storage/gather.h"
 #include "storage/memory_store.h"
+#include "tests/bench/micro_dequantize.h"
 
 namespace engram {
 namespace {
@@ -202,6 +203,7 @@ void Register() {
 
 int main(int argc, char** argv) {
   engram::Register();
+  engram::RegisterDequantize();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();
