@@ -83,9 +83,6 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   absl::Status SubmitRuns(const std::shared_ptr<Lookup>& lookup, std::span<const TokenRun> runs,
                           size_t thread);
 
-  // FailedPrecondition: forked.
-  absl::Status CheckProcess() const;
-
   GuessCounters& guess_counters() { return guess_counters_; }
 
  private:

@@ -72,7 +72,7 @@ class Trace(unittest.TestCase):
             self.skipTest("ENGRAM_TEST_TOKENIZER is not set")
         report = run_json("engram-bench", "trace", "--trace", TRACE, "--tokenizer", tokenizer,
                           "--rows", 24000, "--chunk", 1024, "--rounds", 1, "--seconds", 0.1,
-                          "--cache-mb", 8)
+                          "--cache-mb", 8, "--guess-steps", 100, "--guess-sequences", "1,2")
         self.assertEqual(report["wrong_rows"], 0)
         self.assertEqual(set(report["text"]), {"off", "dedup", "cache_8mb", "dedup_cache_8mb"})
         text = report["text"]
@@ -80,6 +80,11 @@ class Trace(unittest.TestCase):
         self.assertLess(text["dedup"]["wire_share"], 0.95)
         self.assertLess(text["dedup_cache_8mb"]["wire_share"], text["dedup"]["wire_share"])
         self.assertGreater(report["rows_vs_raw_dedup"], 0)
+        if os.geteuid() != 0:
+            self.assertIsNone(report["guess_wait_ratio"])
+            self.assertIn("skipped", report["guesses"])
+            return
+        self.assertGreater(report["guess_wait_ratio"], 0)
 
 
 class Signals(unittest.TestCase):

@@ -6,6 +6,7 @@
 #include "client/guesses.h"
 #include "proto/base/file.h"
 #include "tests/cluster/guesses_fixture.h"
+#include "tests/support/temp_path.h"
 
 namespace engram {
 namespace {
@@ -132,7 +133,7 @@ TEST_F(GuessBoundsTest, WrongOptionsAreNamed) {
 }
 
 TEST_F(GuessBoundsTest, CountsOfAnotherModelAreRefused) {
-  const std::string path = testing::TempDir() + "/guess_bounds_test.succ";
+  const std::string path = TempPath("guess_bounds_test.succ");
   const auto create = [&](const TokenTrace& text, Sha256 map) {
     EXPECT_THAT(WriteSuccessors(path, *CountSuccessors(text, map, 1 << 20)), IsOk());
     return Guesses::Create(*client_, {.successors = path}).status();

@@ -10,6 +10,7 @@
 
 #include "proto/base/file.h"
 #include "tests/cluster/guesses_fixture.h"
+#include "tests/support/temp_path.h"
 
 namespace engram {
 namespace {
@@ -37,7 +38,7 @@ TEST_F(GuessesTest, EveryRowIsRightOnHitsAndOnMisses) {
 }
 
 TEST_F(GuessesTest, CountsOfACorpusGuessWhatTheTextHasNotMet) {
-  const std::string path = testing::TempDir() + "/guesses_test.succ";
+  const std::string path = TempPath("guesses_test.succ");
   std::vector<uint32_t> corpus;
   for (uint32_t i = 0; i < 200; ++i) corpus.push_back(i * 7 % 50);
   ASSERT_OK_AND_ASSIGN(const Successors counted,

@@ -9,6 +9,7 @@
 #include "proto/base/file.h"
 #include "tests/cluster/fake_cluster.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/temp_path.h"
 
 namespace engram {
 namespace {
@@ -41,7 +42,7 @@ class HotNgramsTest : public testing::Test {
   }
 
   const FakeCluster cluster_{2};
-  const std::string path_ = testing::TempDir() + "/hot_ngrams_cluster_test";
+  const std::string path_ = TempPath("hot_ngrams_cluster_test");
   HotNgrams hot_;
 };
 

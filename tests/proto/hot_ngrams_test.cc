@@ -5,6 +5,7 @@
 
 #include "proto/base/file.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/temp_path.h"
 
 namespace engram {
 namespace {
@@ -40,7 +41,7 @@ class HotNgramsFile : public testing::Test {
   std::string Bytes() const { return *ReadFile(path_, 1 << 20); }
 
   HotNgrams hot_;
-  const std::string path_ = testing::TempDir() + "/hot_ngrams_test";
+  const std::string path_ = TempPath("hot_ngrams_test");
 };
 
 TEST_F(HotNgramsFile, IsReadAsWritten) {

@@ -7,6 +7,7 @@
 #include "proto/crc32c.h"
 #include "proto/geometry.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/temp_path.h"
 
 namespace engram {
 namespace {
@@ -63,7 +64,7 @@ TEST(Successors, OfFrequentContextsTheMostFrequentAreKept) {
 }
 
 TEST(Successors, TheBytesBoundIsHeldByTheContextsThatForetellMost) {
-  const std::string path = testing::TempDir() + "/successors_bound_test";
+  const std::string path = TempPath("successors_bound_test");
   std::vector<uint32_t> text;
   for (uint32_t i = 0; i < 5000; ++i) text.push_back(i * i % 613 % (i % 7 == 0 ? 1 : 300));
   for (const uint64_t bound : {200u, 1000u, 5000u, 1u << 20}) {
@@ -116,7 +117,7 @@ class SuccessorsFile : public testing::Test {
     EXPECT_THAT(WriteFileAtomically(path_, bytes), IsOk());
     return ReadSuccessors(path_).status();
   }
-  const std::string path_ = testing::TempDir() + "/successors_test";
+  const std::string path_ = TempPath("successors_test");
 };
 
 TEST_F(SuccessorsFile, OfTheFirstVersionStaysReadable) {
