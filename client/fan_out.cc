@@ -42,6 +42,10 @@ FanOut::FanOut(const ClientOptions& options, const ServerLink::Shared& shared, R
 // ---------------------------------------------------------------- a lookup's way out
 
 void FanOut::Start(std::shared_ptr<Lookup> lookup) {
+  if (lookup->AllDone()) {  // By whoever has submitted it: see FinishAtOnce.
+    ended_.push_back(std::move(lookup));
+    return CallBack();
+  }
   lookup->active_index = active_.size();
   active_.push_back(lookup);
   next_deadline_ = std::min(next_deadline_, lookup->deadline);

@@ -43,6 +43,11 @@ void IoThread::Close() {
   if (thread_.joinable()) thread_.join();
 }
 
+bool IoThread::open() {
+  MutexLock lock(&mutex_);
+  return !closing_;
+}
+
 bool IoThread::Submit(std::shared_ptr<Lookup> lookup) {
   return Post({Command::Kind::kStart, std::move(lookup)});
 }

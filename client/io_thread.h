@@ -33,6 +33,8 @@ class IoThread final : public LookupOwner {
   // their buffers. What is asked afterwards is not done.
   void Close();
 
+  // False: Submit will be, too.
+  bool open();
   // Never blocks: takes a lock that is held for moments alone. False: closed.
   bool Submit(std::shared_ptr<Lookup> lookup);
   void Cancel(std::shared_ptr<Lookup> lookup) override;

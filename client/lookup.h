@@ -29,8 +29,9 @@ struct LookupChunk;
 
 // Invariants
 // 1. Everything but `done`, `status`, `waiters` and what is const after Submit belongs to the I/O
-//    thread.
-// 2. A layer's buffer is written by the I/O thread alone, and only while the layer is not done.
+//    thread, and before Submit to whoever submits.
+// 2. A layer's buffer is written by whom the lookup belongs to, and only while the layer is not
+//    done.
 // 3. `status` is written before `done` becomes true, and never after.
 // 4. Every lookup that was submitted gets all its layers done: by answers, its deadline, a cancel
 //    or the client's end. Then on_done is called, once.
@@ -107,7 +108,7 @@ class Lookup : public std::enable_shared_from_this<Lookup> {
   std::vector<LookupLayer>& layers() { return layers_; }
   const std::vector<LookupLayer>& layers() const { return layers_; }
 
-  // I/O thread: the layer's one end. True: it was the lookup's last layer.
+  // By whom the lookup belongs to: the layer's one end. True: it was the lookup's last layer.
   bool Finish(LookupLayer& layer, absl::Status status);
   // I/O thread, when all layers are done.
   void CallBack();

@@ -8,7 +8,7 @@
 namespace engram {
 namespace {
 
-// Whether the chunk's rows of that layer are there. Only when WaitForAhead has said false.
+// Whether the chunk's rows of that layer are there. Only when that layer of its prefetch is done.
 bool IsThere(const LookupChunk& chunk, uint32_t layer) {
   return chunk.ahead != nullptr && chunk.ahead->FindLayer(layer)->status.ok();
 }
@@ -18,6 +18,9 @@ TokenRun RunOf(const LookupChunk& chunk, const RowHasher& hasher) {
   if (chunk.ahead == nullptr) return chunk.run;
   return RunOfAhead(*chunk.ahead, chunk.first, chunk.tokens, hasher);
 }
+
+// Bytes that are copied sooner than another thread takes notice of them, or not much later.
+constexpr size_t kCopiedAtOnce = 256 << 10;
 
 void HashChunks(const Lookup& lookup, const RowHasher& hasher, LookupLayer& layer) {
   const size_t columns = lookup.columns.count();
@@ -100,6 +103,24 @@ void CopyAhead(const Lookup& lookup, const LookupLayer& layer) {
       scatter.Append(rows + from * row_bytes, at_once * columns * row_bytes);
     }
   }
+}
+
+bool FinishAtOnce(Lookup& lookup) {
+  size_t bytes = 0;
+  for (const LookupLayer& layer : lookup.layers()) {
+    bytes += layer.rows * layer.target.row_bytes;
+    for (const LookupChunk& chunk : lookup.chunks) {
+      if (chunk.ahead == nullptr || !chunk.ahead->Done(layer.layer)) return false;
+      if (!IsThere(chunk, layer.layer)) return false;
+    }
+  }
+  if (lookup.chunks.empty() || bytes > kCopiedAtOnce) return false;
+  for (LookupLayer& layer : lookup.layers()) {
+    for (const LookupChunk& chunk : lookup.chunks) layer.copies.push_back(&chunk);
+    CopyAhead(lookup, layer);
+    lookup.Finish(layer, absl::OkStatus());
+  }
+  return true;
 }
 
 }  // namespace engram

@@ -30,6 +30,10 @@ void ZeroMissing(const Lookup& lookup, const LookupLayer& layer);
 // The rows of layer.copies go to their places.
 void CopyAhead(const Lookup& lookup, const LookupLayer& layer);
 
+// Finishes a lookup that nobody else knows yet, where it takes all of its rows from prefetches that
+// have them, and they are few. False: it is as before.
+bool FinishAtOnce(Lookup& lookup);
+
 }  // namespace engram
 
 #endif  // ENGRAM_CLIENT_STEP_ROWS_H_

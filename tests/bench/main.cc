@@ -135,6 +135,33 @@ void AddSharing(CLI::App& app, const char* name, const char* what,
   sharing->callback([=, &command] { command = [=] { return Print(run(flags->Take())); }; });
 }
 
+// The part of `trace` that guesses next tokens.
+void AddGuesses(CLI::App* text, TraceBenchOptions& options) {
+  GuessBenchOptions& guesses = options.guesses;
+  text->add_flag("--only-guesses", options.only_guesses, "none of the variants");
+  text->add_option("--guess-steps", guesses.steps, "decode steps with guesses (0: none)")
+      ->capture_default_str();
+  text->add_option("--guess-sequences", guesses.sequences, "of a step, with commas")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024));
+  text->add_option("--guess-link", guesses.link, "in front of the server (needs root); empty: none")
+      ->capture_default_str();
+  text->add_option_function<int64_t>(
+      "--guess-spin-us",
+      [&guesses](int64_t us) { guesses.spin = absl::Microseconds(us); },
+      "how long both sides poll")
+      ->check(CLI::Range(int64_t{0}, int64_t{1'000'000}));
+  text->add_option("--guess-candidates", guesses.guesses.candidates, "of a next token")
+      ->capture_default_str();
+  text->add_option("--guess-least-hits-per-mb", guesses.guesses.least_hits_per_mb,
+                   "guessing stops below")
+      ->capture_default_str();
+  text->add_option("--guess-bytes-per-second", guesses.guesses.bytes_per_second, "at most")
+      ->capture_default_str();
+  text->add_option("--successor-bytes", guesses.successor_bytes, "of the file of counts")
+      ->capture_default_str();
+}
+
 void AddTrace(CLI::App& app, Command& command) {
   CLI::App* text = app.add_subcommand("trace", "chunks of real text, whose n-grams repeat");
   const auto flags = TimedFlags<TraceBenchOptions>(text);
@@ -153,6 +180,7 @@ void AddTrace(CLI::App& app, Command& command) {
   text->add_option("--rounds", options.rounds, "runs of each")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  AddGuesses(text, options);
   text->callback([=, &command] { command = [=] { return Print(RunTraceBench(flags->Take())); }; });
 }
 

@@ -234,6 +234,15 @@ nlohmann::json ReportOf(const std::vector<Pass>& passes, const std::vector<doubl
   return report;
 }
 
+// Of one sequence; null where that was not measured.
+nlohmann::json GuessWaitRatio(const nlohmann::json& guesses) {
+  if (!guesses.is_object() || !guesses.contains("runs")) return nullptr;
+  for (const nlohmann::json& run : guesses["runs"]) {
+    if (run["sequences"] == 1) return run["wait_ratio"];
+  }
+  return nullptr;
+}
+
 std::vector<Variant> Variants(const TraceBenchOptions& options) {
   std::vector<Variant> variants = {{kOff}, {"dedup", true}};
   for (const uint32_t mb : options.cache_mb) {
@@ -269,6 +278,17 @@ absl::StatusOr<nlohmann::json> RunTraceBench(const TraceBenchOptions& options) {
   load.checkpoint = setup.checkpoint;
   ASSIGN_OR_RETURN(const Table local, LoadTable(load));
   const std::string hot_ngrams = absl::StrCat(scratch.path(), "/hot");
+  nlohmann::json guesses = nullptr;
+  if (options.guesses.steps > 0) {
+    ASSIGN_OR_RETURN(guesses,
+                     RunGuessBench(options.guesses, setup.checkpoint, local, first, second));
+  }
+  if (options.only_guesses) {
+    return nlohmann::json{{"trace", options.trace},
+                          {"guesses", guesses},
+                          {"guess_wait_ratio", GuessWaitRatio(guesses)},
+                          {"wrong_rows", 0}};
+  }
   RETURN_IF_ERROR(WriteHot(local, std::move(first), hot_ngrams));
   ASSIGN_OR_RETURN(const StepPool chunks, Chunks(local, second, options.chunk));
   ASSIGN_OR_RETURN(const StepPool uniform,
@@ -316,8 +336,9 @@ absl::StatusOr<nlohmann::json> RunTraceBench(const TraceBenchOptions& options) {
   report["rows_vs_raw_dedup"] = figure("dedup", "over_bare");
   report["rows_vs_raw_cache"] = figure(cached, "over_bare");
   report["wire_bytes_ratio"] = figure(cached, "wire_share");
-  report["guess_wait_ratio"] = nullptr;  // nothing guesses yet
-  report["wrong_rows"] = 0;              // one would have ended the run
+  report["guesses"] = guesses;
+  report["guess_wait_ratio"] = GuessWaitRatio(guesses);
+  report["wrong_rows"] = 0;  // one would have ended the run
   return report;
 }
 

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "nlohmann/json.hpp"
+#include "tests/bench/guesses.h"
 
 namespace engram::bench {
 
@@ -23,6 +24,8 @@ struct TraceBenchOptions {
   uint32_t rounds = 3;
   absl::Duration time = absl::Seconds(1);  // of a run of the bare pair
   absl::Duration spin = absl::Milliseconds(1);
+  GuessBenchOptions guesses;
+  bool only_guesses = false;
 };
 
 // The figures as tests/bench/README.md defines them. Internal: a wrong row.
