@@ -132,6 +132,9 @@ class GuessedSequence {
   // SubmitTokens says. `dead`: the position is not hashed and gets zeros.
   StepChunk Next(uint32_t token, bool dead = false);
 
+  // True: rows were fetched for guesses of the next token, and are all in place.
+  bool ready() const { return fetched_ != nullptr && fetched_->InPlace(); }
+
  private:
   friend class Guesses;
 

@@ -17,6 +17,7 @@ void AddDigest(CLI::App& app, Command& run);
 void AddInspect(CLI::App& app, Command& run);
 void AddHash(CLI::App& app, Command& run);
 void AddHotNgrams(CLI::App& app, Command& run);
+void AddSuccessors(CLI::App& app, Command& run);
 void AddTokenMap(CLI::App& app, Command& run);
 void AddLookup(CLI::App& app, Command& run);
 void AddStatus(CLI::App& app, Command& run);

@@ -8,6 +8,7 @@
 #include "proto/base/status_macros.h"
 #include "proto/hot_ngrams.h"
 #include "proto/row_ids.h"
+#include "proto/successors.h"
 #include "proto/token_trace.h"
 #include "storage/checkpoint.h"
 
@@ -156,7 +157,44 @@ absl::Status WriteHot(const std::string& directory, const std::string& tokens, s
   return absl::OkStatus();
 }
 
+absl::Status WriteCounted(const std::string& directory, const std::string& tokens,
+                          uint64_t max_bytes, const std::string& out) {
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(directory));
+  ASSIGN_OR_RETURN(const TokenTrace trace, CompressTrace(checkpoint, directory, tokens));
+  ASSIGN_OR_RETURN(const Successors counted,
+                   CountSuccessors(trace, checkpoint.token_map()->sha256(), max_bytes));
+  RETURN_IF_ERROR(WriteSuccessors(out, counted));
+  PrintJson({{"contexts", counted.size()},
+             {"by_tokens",
+              {{"1", counted.contexts().singles.size()}, {"2", counted.contexts().last.size()}}},
+             {"successors", counted.contexts().ids.size()},
+             {"token_map", ToHex(counted.token_map())},
+             {"file", out}});
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+void AddSuccessors(CLI::App& app, Command& run) {
+  struct Flags {
+    std::string checkpoint, tokens, out;
+    uint64_t max_bytes = 8'000'000;
+  };
+  const auto flags = std::make_shared<Flags>();
+  CLI::App* command = app.add_subcommand(
+      "successors", "Writes what follows what in a trace, for a client's guesses of next tokens");
+  command->add_option("--checkpoint", flags->checkpoint, "Checkpoint directory, with a tokenizer")
+      ->required();
+  command->add_option("--tokens", flags->tokens, "Trace file of raw token ids")->required();
+  command->add_option("--max-bytes", flags->max_bytes, "The file's size at most")
+      ->capture_default_str();
+  command->add_option("--out", flags->out, "File to write")->required();
+  command->callback([=, &run] {
+    run = [=] {
+      return WriteCounted(flags->checkpoint, flags->tokens, flags->max_bytes, flags->out);
+    };
+  });
+}
 
 void AddHotNgrams(CLI::App& app, Command& run) {
   struct Flags {

@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   engram::AddInspect(app, run);
   engram::AddHash(app, run);
   engram::AddHotNgrams(app, run);
+  engram::AddSuccessors(app, run);
   engram::AddTokenMap(app, run);
   engram::AddLookup(app, run);
   engram::AddStatus(app, run);

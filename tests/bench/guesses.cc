@@ -109,6 +109,8 @@ absl::StatusOr<nlohmann::json> RunBehindLink(const GuessBenchOptions& options,
   std::unique_ptr<Link> link;
   nlohmann::json report = {{"link", options.link},
                            {"step_ms", absl::ToDoubleMilliseconds(options.step)},
+                           {"spin_us", absl::ToInt64Microseconds(options.spin)},
+                           {"server_spin_us", absl::ToInt64Microseconds(options.server_spin)},
                            {"runs", nlohmann::json::array()}};
   if (!options.link.empty()) {
     ASSIGN_OR_RETURN(const LinkOptions link_options, LinkOptions::Parse(options.link));
@@ -119,7 +121,7 @@ absl::StatusOr<nlohmann::json> RunBehindLink(const GuessBenchOptions& options,
   ASSIGN_OR_RETURN(const ScratchDirectory scratch, ScratchDirectory::Create(""));
   const std::string successors = absl::StrCat(scratch.path(), "/successors");
   RETURN_IF_ERROR(WriteCounts(local, counted, options.successor_bytes, successors));
-  Fleet fleet({checkpoint, absl::ToInt64Microseconds(options.spin), link.get()});
+  Fleet fleet({checkpoint, absl::ToInt64Microseconds(options.server_spin), link.get()});
   RETURN_IF_ERROR(fleet.Ensure(1));
   ASSIGN_OR_RETURN(const auto client,
                    Client::Connect({.servers = fleet.addresses(), .spin = options.spin}));

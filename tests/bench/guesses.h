@@ -21,7 +21,10 @@ struct GuessBenchOptions {
   uint32_t steps = 2000;                         // with guesses, and as many without; 0: no run
   absl::Duration step = absl::Milliseconds(5);
   std::string link = "delay=200us";  // empty: loopback
-  absl::Duration spin = absl::Milliseconds(100);
+  // How long the client's I/O thread polls, and the server. On two cores no more than two threads
+  // should poll all the time: the link's forwarder is one.
+  absl::Duration spin = absl::Milliseconds(1);
+  absl::Duration server_spin = absl::Milliseconds(100);
   uint64_t successor_bytes = 8'000'000;
   GuessOptions guesses = {};
 };

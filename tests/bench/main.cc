@@ -147,9 +147,8 @@ void AddGuesses(CLI::App* text, TraceBenchOptions& options) {
   text->add_option("--guess-link", guesses.link, "in front of the server (needs root); empty: none")
       ->capture_default_str();
   text->add_option_function<int64_t>(
-      "--guess-spin-us",
-      [&guesses](int64_t us) { guesses.spin = absl::Microseconds(us); },
-      "how long both sides poll")
+          "--guess-spin-us", [&guesses](int64_t us) { guesses.spin = absl::Microseconds(us); },
+          "how long the client polls before it sleeps")
       ->check(CLI::Range(int64_t{0}, int64_t{1'000'000}));
   text->add_option("--guess-candidates", guesses.guesses.candidates, "of a next token")
       ->capture_default_str();

@@ -322,6 +322,27 @@ class TokenMapTest(CliTest):
         trace.write_bytes(struct.pack("<2I", 1, V41_TOKENS))
         self.assert_fails(["engramctl", "hot-ngrams", *flags], trace, V41_TOKENS)
 
+    def test_successors_of_a_trace(self):
+        checkpoint = self.make_checkpoint("successors", SEED, "--tokenizer", self.tokenizer)
+        trace, out = self.dir / "follows.tok", self.dir / "follows.succ"
+        # After "i" and "I", which have one compressed id, comes "n" three times, "t" once.
+        text = b"in IN in it"
+        trace.write_bytes(struct.pack(f"<{len(text) + 1}I", len(text), *text))
+        flags = ["--checkpoint", checkpoint, "--tokens", trace, "--out", out]
+        got = run_json("engramctl", "successors", *flags, "--max-bytes", "100")
+        self.assertLessEqual(out.stat().st_size, 100)
+        whole = run_json("engramctl", "successors", *flags)
+        # One token: i, n and the space. Two: "in", "n " and " i", which has two successors.
+        self.assertEqual(whole["by_tokens"], {"1": 3, "2": 3})
+        self.assertEqual(whole["successors"], 4 + 4)
+        self.assertLess(got["contexts"], whole["contexts"])
+        data = out.read_bytes()
+        self.assertEqual(data[:12], b"ENGRSUCC" + struct.pack("<I", 1))
+        self.assertEqual(data[12:44].hex(), whole["token_map"])
+        self.assertEqual(struct.unpack_from("<3I", data, 44), (3, 3, 8))
+        trace.write_bytes(struct.pack("<2I", 1, V41_TOKENS))
+        self.assert_fails(["engramctl", "successors", *flags], trace, V41_TOKENS)
+
     def test_what_is_no_tokenizer_is_named(self):
         bad = self.dir / "no-tokenizer.json"
         bad.write_text("{}")

@@ -289,6 +289,27 @@ TEST_F(PrefetchTest, ItsMemoryIsBounded) {
   EXPECT_TRUE(WaitForPrefetchBytes(some.bytes()));
 }
 
+TEST_F(PrefetchTest, AChunkMovesItsSequencesStateAlong) {
+  const std::vector<uint32_t> prompt = RandomTokens(30, 13), next = {5, 6};
+  LookBack end, state;
+  ASSERT_OK_AND_ASSIGN(const Prefetch prefetch, Prefetch::Start(*client_, prompt, {}, end, {}));
+  ASSERT_OK_AND_ASSIGN(const auto slot, Slot::Create(*client_, {.max_tokens = 32}));
+  StepChunk first = prefetch.Range(0, 20), second = prefetch.Range(20, 10);
+  first.state = second.state = &state;
+  std::vector<StepChunk> chunks = {first, second, {.tokens = next, .state = &state}};
+  ASSERT_THAT(slot->SubmitTokens(chunks, {}), IsOk());
+  ASSERT_THAT(slot->WaitAll(), IsOk());
+  std::vector<uint32_t> all = prompt;
+  all.insert(all.end(), next.begin(), next.end());
+  ExpectRows(*slot, {}, 14, HashWhole(*client_, 14, all));
+  // Where it stands elsewhere, the chunk's rows are not its own; nothing has moved.
+  state = LookBack();
+  std::swap(chunks[1], chunks[2]);
+  EXPECT_THAT(slot->SubmitTokens(chunks, {}),
+              StatusIs(Code::kInvalidArgument, "behind another look-back state"));
+  EXPECT_EQ(state, LookBack());
+}
+
 TEST_F(PrefetchTest, WrongUseIsNamed) {
   const std::vector<uint32_t> tokens = RandomTokens(20, 12);
   LookBack state;
