@@ -59,8 +59,8 @@ struct StepIds {
 };
 
 // Some tokens of a step, all of one sequence: `tokens` with that sequence's look-back state, which
-// submitting moves past them; or tokens [first, first + count) of a prefetch (Prefetch::Range), with
-// the state behind which they stand, to be moved, too, or without (null).
+// submitting moves past them; or tokens [first, first + count) of a prefetch (Prefetch::Range),
+// with the state behind which they stand, to be moved, too, or without (null).
 struct StepChunk {
   std::span<const uint32_t> tokens = {};
   // [tokens], or empty: nonzero positions are not hashed and get zeros.
