@@ -68,7 +68,7 @@ TEST(SequenceText, RemembersTheNewestTokensAlone) {
     SequenceText text(most);
     std::vector<uint32_t> all;
     for (size_t i = 0; i < 3000; ++i) {
-      all.push_back(random() % 40);
+      all.push_back(static_cast<uint32_t>(random() % 40));
       text.Append(all.back());
       const size_t n = all.size(), first = n > kept ? n - kept : 0;
       std::vector<uint32_t> expected;
@@ -79,7 +79,8 @@ TEST(SequenceText, RemembersTheNewestTokensAlone) {
       for (const auto& [next, length] : MatchesOf(text, 2)) found.push_back(next);
       // It does not look further than at so many places.
       ASSERT_LE(found.size(), expected.size());
-      if (expected.size() < 8) ASSERT_EQ(found, expected) << "token " << i << " of " << most;
+      if (expected.size() >= 8) continue;
+      ASSERT_EQ(found, expected) << "token " << i << " of " << most;
     }
     EXPECT_EQ(text.bytes(), 20u * kept);
   }
