@@ -20,7 +20,7 @@ constexpr uint32_t kKinds = kOwnKinds + 2 * kShares * kTotals * kOwns;
 // So many tries each kind is taken to have had before the first, with a share of hits that is no
 // more than a start: what is learned outweighs it soon.
 constexpr float kPriorTries = 4;
-constexpr std::array<float, SequenceText::kLongest> kOwnPrior = {0.10f, 0.25f, 0.40f, 0.60f};
+constexpr std::array<float, SequenceText::kLongest> kOwnPrior = {0.15f, 0.50f, 0.60f, 0.70f};
 // Then older ones count half: text changes.
 constexpr float kMostTries = 4096;
 
@@ -51,7 +51,7 @@ float PriorOf(uint32_t kind) {
     return kOwnPrior[length] / static_cast<float>(1 + rank);
   }
   const uint32_t share = (kind - kOwnKinds) / (kTotals * kOwns) % kShares;
-  return std::ldexp(0.5f, -static_cast<int>(share));
+  return std::ldexp(0.4f, -static_cast<int>(share));
 }
 
 uint32_t CountOf(const Successors::Found& found, uint32_t id) {

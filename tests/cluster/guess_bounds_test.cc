@@ -87,7 +87,8 @@ TEST_F(GuessBoundsTest, UnlikelyGuessesAreNotFetched) {
 }
 
 TEST_F(GuessBoundsTest, OtherPrefetchesComeFirst) {
-  ASSERT_OK_AND_ASSIGN(client_, cluster_.Connect({.servers = {}, .max_prefetch_bytes = 10 * kGuessBytes}));
+  ASSERT_OK_AND_ASSIGN(client_,
+                       cluster_.Connect({.servers = {}, .max_prefetch_bytes = 10 * kGuessBytes}));
   Start(1);
   LookBack state;
   const std::vector<uint32_t> prompt(10, 1);
