@@ -20,11 +20,12 @@ struct GuessBenchOptions {
   std::vector<uint32_t> sequences = {1, 4, 16};  // of a step; one run each
   uint32_t steps = 2000;                         // with guesses, and as many without; 0: no run
   absl::Duration step = absl::Milliseconds(5);
-  std::string link = "delay=200us";  // empty: loopback
-  // How long the client's I/O thread polls, and the server. On two cores no more than two threads
-  // should poll all the time: the link's forwarder is one.
-  absl::Duration spin = absl::Milliseconds(1);
-  absl::Duration server_spin = absl::Milliseconds(100);
+  std::string link = "delay=200us";               // empty: loopback
+  absl::Duration spin = absl::Milliseconds(100);  // how long client and server poll
+  // Polling threads that share a core starve each other: the server and the link's forwarder have
+  // one, whoever decodes and the client's I/O thread the other.
+  int server_core = 0;
+  int client_core = 1;
   uint64_t successor_bytes = 8'000'000;
   GuessOptions guesses = {};
 };
