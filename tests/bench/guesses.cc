@@ -1,5 +1,6 @@
 #include "tests/bench/guesses.h"
 
+#include <sched.h>
 #include <sys/prctl.h>
 
 #include <iostream>
@@ -9,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "proto/base/status_macros.h"
 #include "proto/successors.h"
-#include "tests/bench/child_process.h"
 #include "tests/bench/overlap/fleet.h"
 #include "tests/bench/overlap/link.h"
 #include "tests/bench/peer_tables.h"
@@ -111,7 +111,6 @@ absl::StatusOr<nlohmann::json> RunBehindLink(const GuessBenchOptions& options,
                            {"step_ms", absl::ToDoubleMilliseconds(options.step)},
                            {"spin_us", absl::ToInt64Microseconds(options.spin)},
                            {"runs", nlohmann::json::array()}};
-  RETURN_IF_ERROR(PinToCore(options.server_core));
   if (!options.link.empty()) {
     ASSIGN_OR_RETURN(const LinkOptions link_options, LinkOptions::Parse(options.link));
     absl::StatusOr<std::unique_ptr<Link>> made = Link::Create(link_options);
@@ -123,7 +122,6 @@ absl::StatusOr<nlohmann::json> RunBehindLink(const GuessBenchOptions& options,
   RETURN_IF_ERROR(WriteCounts(local, counted, options.successor_bytes, successors));
   Fleet fleet({checkpoint, absl::ToInt64Microseconds(options.spin), link.get()});
   RETURN_IF_ERROR(fleet.Ensure(1));
-  RETURN_IF_ERROR(PinToCore(options.client_core));
   ASSIGN_OR_RETURN(const auto client,
                    Client::Connect({.servers = fleet.addresses(), .spin = options.spin}));
   for (const uint32_t sequences : options.sequences) {
@@ -141,8 +139,13 @@ absl::StatusOr<nlohmann::json> RunGuessBench(const GuessBenchOptions& options,
                                              const TokenTrace& counted,
                                              const TokenTrace& replayed) {
   absl::StatusOr<nlohmann::json> report = absl::UnknownError("not run");
-  // A thread of its own: the link moves it to another network namespace.
+  // A thread of its own: the link moves it to another network namespace, and it and all that it
+  // starts run on any core.
   std::thread([&] {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    for (size_t i = 0; i < CPU_SETSIZE; ++i) CPU_SET(i, &cpus);
+    sched_setaffinity(0, sizeof(cpus), &cpus);
     // By default the kernel lets a sleeper oversleep by another 50 us to save wake-ups.
     prctl(PR_SET_TIMERSLACK, 1UL);
     report = RunBehindLink(options, checkpoint, local, counted, replayed);

@@ -22,10 +22,6 @@ struct GuessBenchOptions {
   absl::Duration step = absl::Milliseconds(5);
   std::string link = "delay=200us";               // empty: loopback
   absl::Duration spin = absl::Milliseconds(100);  // how long client and server poll
-  // Polling threads that share a core starve each other: the server and the link's forwarder have
-  // one, whoever decodes and the client's I/O thread the other.
-  int server_core = 0;
-  int client_core = 1;
   uint64_t successor_bytes = 8'000'000;
   GuessOptions guesses = {};
 };

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "proto/base/spin.h"
 #include "proto/base/status_macros.h"
 
 namespace engram::bench {
@@ -106,8 +107,8 @@ absl::StatusOr<ReplayedStep> Replay::Step(std::span<const Passage> passages, siz
   if (guesses_ != nullptr) RETURN_IF_ERROR(guesses_->Ahead());
   const Clock::duration asking = Clock::now() - known;
   RETURN_IF_ERROR(slot_->WaitAll());
-  while (arrived.load(std::memory_order_acquire) == 0) {
-  }
+  // Whoever calls back may want this core.
+  SpinUntil(absl::InfiniteDuration(), [&] { return arrived.load(std::memory_order_acquire) != 0; });
   const Clock::time_point arrival{Clock::duration(arrived.load(std::memory_order_relaxed))};
   return ReplayedStep{(at_once ? submitted : arrival) - known, asking};
 }
