@@ -16,6 +16,12 @@ uint64_t GuessController::Allowance(absl::Time now) {
   return std::min(bounds_.bytes_per_step, static_cast<uint64_t>(left_));
 }
 
+bool GuessController::Wanted() {
+  if (on_) return true;
+  skipped_ = (skipped_ + 1) % kProbeEvery;
+  return skipped_ == 0;
+}
+
 bool GuessController::Learn(uint64_t bytes, uint64_t hits, absl::Time now) {
   if (bytes == 0) return false;  // Nothing was guessed: that says nothing.
   constexpr double kKept = 1 - 1.0 / kWindow;
@@ -27,6 +33,7 @@ bool GuessController::Learn(uint64_t bytes, uint64_t hits, absl::Time now) {
   const bool turn = on_ ? hits_ < bound : hits_ > kStartsAt * bound && now >= stopped_ + kPause;
   if (!turn) return false;
   on_ = !on_;
+  hits_ = bytes_ = 0;
   steps_ = 0;
   if (!on_) stopped_ = now;
   return true;

@@ -17,22 +17,25 @@ struct GuessBounds {
 };
 
 // Stops guessing where hits per byte fall under the bound, over about kWindow steps. While it is
-// stopped, guesses go on without being fetched: what they would have hit, and cost, is the probe,
-// and a probe costs no bytes. Where that is well above the bound guessing starts again, but not
-// within kPause: guesses that are right and never come in time cost no more than a window of steps
-// a pause.
+// stopped, every kProbeEvery-th step is guessed and nothing fetched: what that would have hit, and
+// cost, is the probe, and a probe costs no bytes. Where that is well above the bound guessing
+// starts again, but not within kPause: guesses that are right and never come in time cost no more
+// than a window of steps a pause.
 //
 // Deterministic: time is passed in. Not thread-safe.
 class GuessController {
  public:
-  static constexpr int kWindow = 64;         // steps
+  static constexpr int kWindow = 64;  // steps
+  static constexpr int kProbeEvery = 8;
   static constexpr double kStartsAt = 1.25;  // times the bound
   static constexpr absl::Duration kPause = absl::Seconds(1);
 
   explicit GuessController(const GuessBounds& bounds)
       : bounds_(bounds), left_(static_cast<double>(bounds.bytes_per_second)) {}
 
-  // What the next step may spend. 0: stopped, or the second's bytes are spent.
+  // Whether the next step is to be guessed. Once a step.
+  bool Wanted();
+  // What it may spend. 0: stopped, or the second's bytes are spent.
   uint64_t Allowance(absl::Time now);
   // So many of the bytes allowed are asked for.
   void Spend(uint64_t bytes) { left_ -= static_cast<double>(bytes); }
@@ -46,8 +49,9 @@ class GuessController {
  private:
   const GuessBounds bounds_;
   bool on_ = true;
-  double hits_ = 0, bytes_ = 0;  // of about the last kWindow steps
+  double hits_ = 0, bytes_ = 0;  // of about the last kWindow steps since it has stopped or started
   int steps_ = 0;                // since it has stopped or started, up to kWindow
+  int skipped_ = 0;
   absl::Time stopped_ = absl::InfinitePast();
   double left_;  // bytes
   absl::Time refilled_ = absl::InfinitePast();

@@ -73,12 +73,14 @@ Guesses::Guesses(std::shared_ptr<ClientCore> core, GuessOptions options,
 
 absl::Status Guesses::Ahead(absl::Time now) {
   Settle(now);
-  for (GuessedSequence* sequence : stepping_) {
-    guesser_.Propose(sequence->text_, sequence->proposed_);
-    sequence->proposed_at_ = sequence->state_;
+  if (controller_.Wanted()) {
+    for (GuessedSequence* sequence : stepping_) {
+      guesser_.Propose(sequence->text_, sequence->proposed_);
+      sequence->proposed_at_ = sequence->state_;
+    }
+    // While guessing has stopped, what it would fetch.
+    Choose(controller_.on() ? controller_.Allowance(now) : options_.bytes_per_step);
   }
-  // While guessing has stopped, what it would fetch.
-  Choose(controller_.on() ? controller_.Allowance(now) : options_.bytes_per_step);
   const absl::Status status = controller_.on() ? Fetch() : core_->CheckProcess();
   for (GuessedSequence* sequence : stepping_) sequence->stepping_ = false;
   stepping_.clear();
@@ -115,7 +117,6 @@ void Guesses::Settle(absl::Time now) {
 // The likeliest guesses of all sequences that the bytes allow. Of each sequence they are the first
 // of those proposed.
 void Guesses::Choose(uint64_t allowance) {
-  chosen_.clear();
   for (GuessedSequence* sequence : stepping_) {
     const size_t most = std::min<size_t>(options_.candidates, sequence->proposed_.size());
     for (size_t i = 0; i < most; ++i) {
@@ -132,10 +133,10 @@ void Guesses::Choose(uint64_t allowance) {
     chosen_.resize(most);
   }
   for (const Choice& choice : chosen_) ++choice.sequence->counted_;
+  chosen_.clear();
 }
 
 absl::Status Guesses::Fetch() {
-  if (chosen_.empty()) return core_->CheckProcess();
   branches_.clear();
   for (GuessedSequence* sequence : stepping_) {
     sequence->first_ = branches_.size();
@@ -143,6 +144,7 @@ absl::Status Guesses::Fetch() {
       branches_.push_back({{&sequence->proposed_[i].id, 1}, {}, sequence->state_});
     }
   }
+  if (branches_.empty()) return core_->CheckProcess();
   absl::StatusOr<Prefetch> fetched = Prefetch::StartBranches(
       core_, branches_,
       {.layers = options_.layers, .columns = options_.columns, .timeout = options_.timeout});

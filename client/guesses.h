@@ -47,7 +47,7 @@ struct GuessOptions {
   // that Ahead takes with it: a step waits for its last row.
   uint64_t bytes_per_step = 2 << 20;
   uint64_t bytes_per_second = 256 << 20;
-  double least_hits_per_mb = 1;
+  double least_hits_per_mb = 3;
   // Of a sequence's own text, the newest: 20 bytes each.
   uint32_t text_tokens = 4096;
   // How late guesses may come: a step that takes one which has not come by then fetches its rows

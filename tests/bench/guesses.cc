@@ -20,7 +20,7 @@ namespace engram::bench {
 namespace {
 
 // Steps of a passage that count; one more comes before them.
-constexpr size_t kPassageSteps = 50;
+constexpr size_t kPassageSteps = 25;
 
 struct Waits {
   std::vector<double> us, asking_us;

@@ -53,6 +53,17 @@ TEST(GuessController, DoesNotStartAgainWithinThePause) {
   EXPECT_LT(now, stopped + 2 * GuessController::kPause);
 }
 
+TEST(GuessController, WhileItIsStoppedItProbesNowAndThen) {
+  GuessController controller(kBounds);
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(controller.Wanted());
+  absl::Time now = kStart;
+  ASSERT_GT(StepsUntilItTurns(controller, 0, now), 0);
+  int wanted = 0;
+  for (int i = 0; i < 10 * GuessController::kProbeEvery; ++i) wanted += controller.Wanted() ? 1 : 0;
+  EXPECT_EQ(wanted, 10);
+  EXPECT_EQ(controller.Allowance(now), 0u);
+}
+
 TEST(GuessController, StepsWithoutGuessesSayNothing) {
   GuessController controller(kBounds);
   for (int i = 0; i < 1000; ++i) EXPECT_FALSE(controller.Learn(0, 0, kStart));

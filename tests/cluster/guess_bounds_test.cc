@@ -42,7 +42,7 @@ TEST_F(GuessBoundsTest, StopsOnTextThatCannotBeGuessedAndStartsAgain) {
   EXPECT_EQ(client_->stats().guess_bytes, stopped.guess_bytes) << "looking costs no bytes";
   EXPECT_EQ(client_->stats().guess_hits, stopped.guess_hits);
 
-  ASSERT_NO_FATAL_FAILURE(repeats(300));
+  ASSERT_NO_FATAL_FAILURE(repeats(500));
   EXPECT_TRUE(guesses_->on());
   EXPECT_EQ(client_->stats().guess_starts, 1u);
   EXPECT_GT(client_->stats().guess_hits, stopped.guess_hits + 100);
