@@ -89,6 +89,10 @@ absl::Status Client::SetServers(const std::vector<std::string>& servers) {
   return core_->SetServers(servers);
 }
 
+absl::Status Client::SaveHotNgrams(const std::string& path) const {
+  return core_->SaveHotNgrams(path);
+}
+
 uint64_t Client::prefetch_bytes() const { return core_->prefetch_bytes()->load(); }
 
 absl::StatusOr<Ticket> Client::SubmitRows(const std::vector<RowsLookup>& layers,

@@ -172,6 +172,13 @@ class Client {
   // What was done since Connect.
   ClientStats stats() const;
 
+  // Writes the n-grams that the caches hold, and how often each was asked for of late, to a file
+  // (proto/hot_keys.h) that ClientOptions::hot_ngrams of another client of the table takes:
+  // a worker that starts again begins with what it had. Waits for the I/O threads, milliseconds a
+  // GB of cache; not to be called by on_done. FailedPrecondition: no cache, or in a child made by
+  // fork. Cancelled: the client is closing. Else the system's code of writing it.
+  absl::Status SaveHotNgrams(const std::string& path) const;
+
   // The rows that no connected server holds right now.
   std::vector<RowRange> MissingRanges() const;
 

@@ -42,6 +42,7 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   std::vector<RowRange> MissingRanges() const;
   absl::Status SetServers(const std::vector<std::string>& servers);
   ClientStats stats() const;
+  absl::Status SaveHotNgrams(const std::string& path) const;
   // This is a child that was made by fork: the client's threads are not here.
   bool forked() const { return getpid() != process_; }
   // FailedPrecondition: forked.

@@ -64,6 +64,24 @@ void IoThread::SetServers(std::vector<std::string> servers) {
   Post({Command::Kind::kSetServers, nullptr, 0, std::move(servers)});
 }
 
+bool IoThread::Call(const std::function<void()>& what) {
+  Mutex mutex;
+  CondVar changed;
+  bool called = false;
+  // What was posted is run, even where the thread ends.
+  if (!Post({.kind = Command::Kind::kCall, .lookup = nullptr, .call = [&] {
+               what();
+               MutexLock lock(&mutex);
+               called = true;
+               changed.NotifyAll();
+             }})) {
+    return false;
+  }
+  MutexLock lock(&mutex);
+  while (!called) changed.Wait(&mutex);
+  return true;
+}
+
 bool IoThread::Post(Command command) {
   {
     MutexLock lock(&mutex_);
@@ -87,6 +105,8 @@ void IoThread::RunCommand(Command& command) {
       return fan_out_.Cancel(*command.lookup, absl::CancelledError("the lookup was cancelled"));
     case Command::Kind::kSetServers:
       return fan_out_.servers().SetServers(command.servers);
+    case Command::Kind::kCall:
+      return command.call();
   }
 }
 

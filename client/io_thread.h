@@ -3,6 +3,7 @@
 #define ENGRAM_CLIENT_IO_THREAD_H_
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -40,18 +41,21 @@ class IoThread final : public LookupOwner {
   void Cancel(std::shared_ptr<Lookup> lookup) override;
   void Resume(std::shared_ptr<Lookup> lookup, uint32_t layer) override;
   void SetServers(std::vector<std::string> servers);
+  // Has the thread call it, and waits for that: by any other thread. False: closed.
+  bool Call(const std::function<void()>& what);
 
   FanOut& fan_out() { return fan_out_; }
   const FanOut& fan_out() const { return fan_out_; }
 
  private:
   struct Command {
-    enum class Kind { kStart, kResume, kCancel, kSetServers };
+    enum class Kind { kStart, kResume, kCancel, kSetServers, kCall };
 
     Kind kind;
     std::shared_ptr<Lookup> lookup;
     uint32_t layer = 0;                     // to resume
     std::vector<std::string> servers = {};  // to set
+    std::function<void()> call = nullptr;
   };
 
   IoThread(const ClientOptions& options, std::unique_ptr<EventLoop> loop, size_t index);

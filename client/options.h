@@ -56,8 +56,8 @@ struct ClientOptions {
   // The columns that it keeps: lookups of others pass it by. A tensor-parallel rank names its own;
   // default: all.
   ColumnRange cache_columns = {};
-  // File of n-grams (`engramctl hot-ngrams`) that the cache is filled with: Connect returns when
-  // they are there. Empty: it starts empty.
+  // File of n-grams (`engramctl hot-ngrams`, Client::SaveHotNgrams) that the cache is filled with:
+  // Connect returns when they are there. Empty: it starts empty.
   std::string hot_ngrams = {};
   // How long an I/O thread and Wait poll before they sleep. A sleeping core takes 50 us and more
   // to wake; a polling one is busy.

@@ -6,8 +6,8 @@
 //
 // The engine decides the chunks' borders when it comes to them. Drafts of speculative decoding are
 // prefetches too: one a continuation, each with a copy of the sequence's state; those that are not
-// taken are dropped, and StateAt says where the sequence stands behind the accepted tokens. Where no
-// drafts are, next tokens can be guessed (client/guesses.h).
+// taken are dropped, and StateAt says where the sequence stands behind the accepted tokens. Where
+// no drafts are, next tokens can be guessed (client/guesses.h).
 #ifndef ENGRAM_CLIENT_PREFETCH_H_
 #define ENGRAM_CLIENT_PREFETCH_H_
 

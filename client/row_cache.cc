@@ -108,6 +108,15 @@ void RowCache::StoreKey(size_t slot, const Key& key) {
   std::fill(stored, end, kNoId);
 }
 
+void RowCache::LoadKey(size_t slot, std::vector<uint64_t>& ids) const {
+  ids.clear();
+  const uint32_t* const stored = &keys_[slot * key_words_ + 1];
+  for (const uint32_t* id = stored; id != stored + slot_rows_ * id_words_; id += id_words_) {
+    if (id[id_words_ - 1] == kNoId) break;
+    ids.push_back(id[0] | (id_words_ > 1 ? uint64_t{id[1]} << 32 : 0));
+  }
+}
+
 // ---------------------------------------------------------------- counting
 
 RowCache::Counters RowCache::CountersOf(uint64_t hash) {

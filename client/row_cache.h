@@ -73,6 +73,18 @@ class RowCache {
   void Commit(uint32_t slot) { SetState(slot, kReady); }
   void Release(uint32_t slot) { SetState(slot, kFree); }
 
+  // Calls visit(layer index, row ids, count) for every n-gram that is there.
+  template <typename Visit>
+  void ForEach(Visit visit) const {
+    std::vector<uint64_t> ids;
+    for (size_t slot = 0; slot < slots(); ++slot) {
+      const Set& set = sets_[slot / kWays];
+      if (set.states[slot % kWays] < kReady) continue;
+      LoadKey(slot, ids);
+      visit(size_t{keys_[slot * key_words_]}, ids, uint32_t{set.counts[slot % kWays]});
+    }
+  }
+
   // Rows of slot s are [s * slot_rows(), ...) of [.., row_bytes].
   uint32_t slot_rows() const { return slot_rows_; }
   uint8_t* rows() { return rows_; }
@@ -106,6 +118,7 @@ class RowCache {
   size_t LineOf(uint64_t hash) const { return hash >> 32 & (sketch_.size() - 1); }
   bool Holds(size_t slot, const Key& key) const;
   void StoreKey(size_t slot, const Key& key);
+  void LoadKey(size_t slot, std::vector<uint64_t>& ids) const;
   // Of the slots of a set that may be given away the one asked for least; kWays: none.
   size_t Victim(const Set& set) const;
   using Counters = std::array<uint8_t*, 4>;

@@ -1,12 +1,12 @@
 #include "proto/hot_ngrams.h"
 
 #include <algorithm>
-#include <cstring>
 #include <tuple>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "proto/base/bytes.h"
 #include "proto/base/file.h"
 #include "proto/base/status_macros.h"
 #include "proto/crc32c.h"
@@ -26,28 +26,6 @@ struct Key {
   friend H AbslHashValue(H h, const Key& key) {
     return H::combine_contiguous(std::move(h), key.ids.data(), key.size);
   }
-};
-
-void Append(std::string& out, uint32_t value) {
-  out.append(reinterpret_cast<const char*>(&value), sizeof(value));
-}
-
-// Takes values off the front of bytes that may end too soon.
-class Cursor {
- public:
-  explicit Cursor(absl::string_view bytes) : bytes_(bytes) {}
-
-  template <typename T>
-  bool Take(T& value) {
-    if (bytes_.size() < sizeof(T)) return false;
-    std::memcpy(&value, bytes_.data(), sizeof(T));
-    bytes_.remove_prefix(sizeof(T));
-    return true;
-  }
-  absl::string_view rest() const { return bytes_; }
-
- private:
-  absl::string_view bytes_;
 };
 
 uint32_t Checksum(absl::string_view bytes) { return Crc32c(bytes.data(), bytes.size()); }
@@ -99,14 +77,14 @@ absl::Status WriteHotNgrams(const std::string& path, const HotNgrams& hot) {
   bytes.append(reinterpret_cast<const char*>(hot.token_map.data()), hot.token_map.size());
   const uint64_t count = hot.ngrams.size();
   bytes.append(reinterpret_cast<const char*>(&count), sizeof(count));
-  Append(bytes, Checksum(bytes));
+  AppendBytes(bytes, Checksum(bytes));
   const size_t body = bytes.size();
   for (const HotNgrams::Ngram& ngram : hot.ngrams) {
-    Append(bytes, ngram.count);
-    Append(bytes, ngram.size);
-    for (uint32_t i = 0; i < ngram.size; ++i) Append(bytes, ngram.ids[i]);
+    AppendBytes(bytes, ngram.count);
+    AppendBytes(bytes, ngram.size);
+    for (uint32_t i = 0; i < ngram.size; ++i) AppendBytes(bytes, ngram.ids[i]);
   }
-  Append(bytes, Checksum(absl::string_view(bytes).substr(body)));
+  AppendBytes(bytes, Checksum(absl::string_view(bytes).substr(body)));
   return WriteFileAtomically(path, bytes);
 }
 
@@ -115,7 +93,7 @@ absl::StatusOr<HotNgrams> ReadHotNgrams(const std::string& path) {
   const auto wrong = [&](absl::string_view what) {
     return absl::InvalidArgumentError(absl::StrCat("hot n-grams ", path, ": ", what));
   };
-  Cursor cursor(bytes);
+  ByteCursor cursor(bytes);
   std::array<char, kMagic.size()> magic;
   HotNgrams hot;
   uint64_t count = 0;

@@ -1,9 +1,8 @@
 // Successors to a file, and back.
-#include <array>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "proto/base/bytes.h"
 #include "proto/base/file.h"
 #include "proto/base/status_macros.h"
 #include "proto/crc32c.h"
@@ -19,60 +18,25 @@ constexpr size_t kHeaderBytes = kMagic.size() + sizeof(uint32_t) + sizeof(Sha256
 
 uint32_t Checksum(absl::string_view bytes) { return Crc32c(bytes.data(), bytes.size()); }
 
-template <typename T>
-void Append(std::string& out, const T& value) {
-  out.append(reinterpret_cast<const char*>(&value), sizeof(value));
-}
-
-template <typename T>
-void AppendAll(std::string& out, const std::vector<T>& values) {
-  if (!values.empty()) {
-    out.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
-  }
-}
-
-// Takes values off the front of bytes that are known to be enough.
-class Cursor {
- public:
-  explicit Cursor(absl::string_view bytes) : bytes_(bytes) {}
-
-  template <typename T>
-  T Take() {
-    T value;
-    std::memcpy(&value, bytes_.data(), sizeof(T));
-    bytes_.remove_prefix(sizeof(T));
-    return value;
-  }
-  template <typename T>
-  void TakeAll(size_t count, std::vector<T>& values) {
-    values.resize(count);
-    if (count > 0) std::memcpy(values.data(), bytes_.data(), count * sizeof(T));
-    bytes_.remove_prefix(count * sizeof(T));
-  }
-
- private:
-  absl::string_view bytes_;
-};
-
 }  // namespace
 
 absl::Status WriteSuccessors(const std::string& path, const Successors& successors) {
   const Successors::Contexts& all = successors.contexts();
   std::string bytes(kMagic);
-  Append(bytes, kVersion);
-  Append(bytes, successors.token_map());
-  Append(bytes, static_cast<uint32_t>(all.singles.size()));
-  Append(bytes, static_cast<uint32_t>(all.before.size()));
-  Append(bytes, static_cast<uint32_t>(all.ids.size()));
-  Append(bytes, Checksum(bytes));
-  AppendAll(bytes, all.singles);
-  AppendAll(bytes, all.before);
-  AppendAll(bytes, all.last);
-  AppendAll(bytes, all.totals);
-  AppendAll(bytes, all.sizes);
-  AppendAll(bytes, all.ids);
-  AppendAll(bytes, all.counts);
-  Append(bytes, Checksum(absl::string_view(bytes).substr(kHeaderBytes)));
+  AppendBytes(bytes, kVersion);
+  AppendBytes(bytes, successors.token_map());
+  AppendBytes(bytes, static_cast<uint32_t>(all.singles.size()));
+  AppendBytes(bytes, static_cast<uint32_t>(all.before.size()));
+  AppendBytes(bytes, static_cast<uint32_t>(all.ids.size()));
+  AppendBytes(bytes, Checksum(bytes));
+  AppendAllBytes(bytes, all.singles);
+  AppendAllBytes(bytes, all.before);
+  AppendAllBytes(bytes, all.last);
+  AppendAllBytes(bytes, all.totals);
+  AppendAllBytes(bytes, all.sizes);
+  AppendAllBytes(bytes, all.ids);
+  AppendAllBytes(bytes, all.counts);
+  AppendBytes(bytes, Checksum(absl::string_view(bytes).substr(kHeaderBytes)));
   return WriteFileAtomically(path, bytes);
 }
 
@@ -84,30 +48,29 @@ absl::StatusOr<Successors> ReadSuccessors(const std::string& path) {
   };
   const absl::string_view all = bytes;
   if (all.substr(0, kMagic.size()) != kMagic) return wrong("is no such file");
-  if (all.size() < kHeaderBytes) return wrong("is cut off");
-  Cursor cursor(all.substr(kMagic.size()));
-  const auto version = cursor.Take<uint32_t>();
-  const auto token_map = cursor.Take<Sha256>();
-  const uint64_t singles = cursor.Take<uint32_t>(), pairs = cursor.Take<uint32_t>(),
-                 ids = cursor.Take<uint32_t>();
-  if (cursor.Take<uint32_t>() != Checksum(all.substr(0, kHeaderBytes - sizeof(uint32_t)))) {
+  ByteCursor cursor(all.substr(kMagic.size()));
+  uint32_t version = 0, singles = 0, pairs = 0, ids = 0, checksum = 0;
+  Sha256 token_map;
+  if (!cursor.Take(version) || !cursor.Take(token_map) || !cursor.Take(singles) ||
+      !cursor.Take(pairs) || !cursor.Take(ids) || !cursor.Take(checksum)) {
+    return wrong("is cut off");
+  }
+  if (checksum != Checksum(all.substr(0, kHeaderBytes - sizeof(checksum)))) {
     return absl::DataLossError(absl::StrCat(name, "the header is damaged"));
   }
   if (version != kVersion) return wrong("is of version ", version, ", this reads ", kVersion);
-  const uint64_t body = singles * 4 + pairs * 8 + (singles + pairs) * 3 + ids * 6;
-  if (all.size() != kHeaderBytes + body + sizeof(uint32_t)) {
-    return wrong("has ", all.size(), " bytes, its header says ",
-                 kHeaderBytes + body + sizeof(uint32_t));
-  }
+  const uint64_t contexts_count = uint64_t{singles} + pairs;
   Successors::Contexts contexts;
-  cursor.TakeAll(singles, contexts.singles);
-  cursor.TakeAll(pairs, contexts.before);
-  cursor.TakeAll(pairs, contexts.last);
-  cursor.TakeAll(singles + pairs, contexts.totals);
-  cursor.TakeAll(singles + pairs, contexts.sizes);
-  cursor.TakeAll(ids, contexts.ids);
-  cursor.TakeAll(ids, contexts.counts);
-  if (cursor.Take<uint32_t>() != Checksum(all.substr(kHeaderBytes, body))) {
+  const bool whole =
+      cursor.TakeAll(singles, contexts.singles) && cursor.TakeAll(pairs, contexts.before) &&
+      cursor.TakeAll(pairs, contexts.last) && cursor.TakeAll(contexts_count, contexts.totals) &&
+      cursor.TakeAll(contexts_count, contexts.sizes) && cursor.TakeAll(ids, contexts.ids) &&
+      cursor.TakeAll(ids, contexts.counts);
+  const uint64_t body = all.size() - kHeaderBytes - cursor.rest().size();
+  if (!whole || !cursor.Take(checksum) || !cursor.rest().empty()) {
+    return wrong("has another length than its header says");
+  }
+  if (checksum != Checksum(all.substr(kHeaderBytes, body))) {
     return absl::DataLossError(absl::StrCat(name, "the counts are damaged"));
   }
   absl::StatusOr<Successors> read = Successors::Create(token_map, std::move(contexts));

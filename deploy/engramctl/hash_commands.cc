@@ -6,6 +6,7 @@
 #include "deploy/engramctl/output.h"
 #include "proto/base/json.h"
 #include "proto/base/status_macros.h"
+#include "proto/hot_keys.h"
 #include "proto/hot_ngrams.h"
 #include "proto/row_ids.h"
 #include "proto/successors.h"
@@ -138,6 +139,18 @@ absl::Status HashTrace(const std::string& directory, const std::string& tokens) 
   return PrintHashes(checkpoint.geometry(), pad, sequences);
 }
 
+// Of what clients have saved.
+absl::Status MergeHot(const std::vector<std::string>& saved, size_t most, const std::string& out) {
+  std::vector<HotKeys> parts;
+  for (const std::string& path : saved) {
+    ASSIGN_OR_RETURN(parts.emplace_back(), ReadHotKeys(path));
+  }
+  ASSIGN_OR_RETURN(const HotKeys merged, MergeHotKeys(parts, most));
+  RETURN_IF_ERROR(WriteHotKeys(out, merged));
+  PrintJson({{"ngrams", merged.keys.size()}, {"digest", ToHex(merged.digest)}, {"file", out}});
+  return absl::OkStatus();
+}
+
 absl::Status WriteHot(const std::string& directory, const std::string& tokens, size_t most,
                       size_t window, const std::string& out) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(directory));
@@ -199,15 +212,25 @@ void AddSuccessors(CLI::App& app, Command& run) {
 void AddHotNgrams(CLI::App& app, Command& run) {
   struct Flags {
     std::string checkpoint, tokens, out;
+    std::vector<std::string> saved;
     size_t most = 500'000;
     size_t window = kHotNgramWindow;
   };
   const auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand(
-      "hot-ngrams", "Writes the n-grams that a trace asks for most, for a client's cache");
-  command->add_option("--checkpoint", flags->checkpoint, "Checkpoint directory, with a tokenizer")
-      ->required();
-  command->add_option("--tokens", flags->tokens, "Trace file of raw token ids")->required();
+      "hot-ngrams",
+      "Writes the n-grams that are asked for most, in a trace or by clients, for a client's cache");
+  CLI::Option* checkpoint = command->add_option("--checkpoint", flags->checkpoint,
+                                                "Checkpoint directory, with a tokenizer");
+  CLI::Option* tokens =
+      command->add_option("--tokens", flags->tokens, "Trace file of raw token ids");
+  checkpoint->needs(tokens);
+  tokens->needs(checkpoint);
+  command
+      ->add_option("--saved", flags->saved,
+                   "Files that clients have written (Client::SaveHotNgrams), with commas, instead")
+      ->delimiter(',')
+      ->excludes(tokens);
   command->add_option("--most", flags->most, "N-grams at most")->capture_default_str();
   command
       ->add_option("--window", flags->window,
@@ -216,7 +239,11 @@ void AddHotNgrams(CLI::App& app, Command& run) {
       ->capture_default_str();
   command->add_option("--out", flags->out, "File to write")->required();
   command->callback([=, &run] {
-    run = [=] {
+    run = [=]() -> absl::Status {
+      if (!flags->saved.empty()) return MergeHot(flags->saved, flags->most, flags->out);
+      if (flags->tokens.empty()) {
+        return absl::InvalidArgumentError("hot-ngrams needs --checkpoint and --tokens, or --saved");
+      }
       return WriteHot(flags->checkpoint, flags->tokens, flags->most, flags->window, flags->out);
     };
   });

@@ -321,6 +321,17 @@ class TokenMapTest(CliTest):
                          (3, 2, self.expected[ord("i")], self.expected[ord("n")]))
         trace.write_bytes(struct.pack("<2I", 1, V41_TOKENS))
         self.assert_fails(["engramctl", "hot-ngrams", *flags], trace, V41_TOKENS)
+        self.assert_fails(["engramctl", "hot-ngrams", "--out", out], "or --saved")
+
+    def test_hot_ngrams_that_clients_saved(self):
+        golden = pathlib.Path(__file__).parents[1] / "proto/golden/hot-keys-v1.bin"
+        out = self.dir / "merged.hot"
+        got = run_json("engramctl", "hot-ngrams", "--saved", f"{golden},{golden}", "--out", out)
+        self.assertEqual((got["ngrams"], got["digest"]), (2, "07" * 32))
+        # The first key's count was 9.
+        self.assertEqual(struct.unpack_from("<4I", out.read_bytes(), 56), (1, 8, 18, 3))
+        self.assert_fails(["engramctl", "hot-ngrams", "--saved", out.with_name("none"), "--out",
+                           out], "none")
 
     def test_successors_of_a_trace(self):
         checkpoint = self.make_checkpoint("successors", SEED, "--tokenizer", self.tokenizer)

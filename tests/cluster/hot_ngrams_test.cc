@@ -7,6 +7,7 @@
 #include "client/client.h"
 #include "client/slot.h"
 #include "proto/base/file.h"
+#include "proto/hot_keys.h"
 #include "tests/cluster/fake_cluster.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_path.h"
@@ -91,6 +92,62 @@ TEST_F(HotNgramsTest, OfAnotherModelAreRefused) {
   EXPECT_THAT(Connect(), StatusIs(Code::kInvalidArgument, "is no such file"));
   EXPECT_THAT(cluster_.Connect({.servers = {}, .hot_ngrams = path_}),
               StatusIs(Code::kInvalidArgument, "`hot_ngrams` is given, but `cache_bytes` is 0"));
+}
+
+// What one client has met is there for the next one.
+TEST_F(HotNgramsTest, AreSavedByAClient) {
+  std::vector<uint32_t> tokens;
+  for (uint32_t i = 0; i < kFakeCompressed - 1; ++i) tokens.push_back(i);
+  const auto connect = [&](const std::string& hot, ColumnRange columns = {}) {
+    return cluster_.Connect({.servers = {},
+                             .io_threads = 2,
+                             .cache_bytes = kCacheBytes,
+                             .cache_columns = columns,
+                             .hot_ngrams = hot});
+  };
+  const auto ask = [&](const Client& client, ColumnRange columns) {
+    const SlotOptions options{.max_tokens = 100, .columns = columns};
+    ASSERT_OK_AND_ASSIGN(const auto slot, Slot::Create(client, options));
+    LookBack state;
+    const StepChunk chunk{.tokens = tokens, .state = &state};
+    ASSERT_THAT(slot->SubmitTokens({&chunk, 1}, {}), IsOk());
+    ASSERT_THAT(slot->WaitAll(), IsOk());
+    for (const uint32_t layer : {1u, 14u}) {
+      ExpectRows(*slot, options, layer, HashWhole(client, layer, tokens));
+    }
+  };
+  for (const ColumnRange columns : {ColumnRange{}, ColumnRange{2, 5}}) {
+    ASSERT_OK_AND_ASSIGN(const auto first, connect("", columns));
+    // The second thread has met nothing.
+    ASSERT_NO_FATAL_FAILURE(ask(*first, columns));
+    ASSERT_THAT(first->SaveHotNgrams(path_), IsOk());
+    ASSERT_OK_AND_ASSIGN(const auto second, connect(path_, columns));
+    const uint64_t filled = second->stats().row_bytes;
+    EXPECT_GT(filled, 0u);
+    for (int thread = 0; thread < 2; ++thread) ASSERT_NO_FATAL_FAILURE(ask(*second, columns));
+    EXPECT_EQ(second->stats().row_bytes, filled) << "all of it was there";
+  }
+}
+
+TEST_F(HotNgramsTest, OfAnotherTableAreRefused) {
+  const auto connect = [&](const HotKeys& keys) {
+    EXPECT_THAT(WriteHotKeys(path_, keys), IsOk());
+    return Connect().status();
+  };
+  HotKeys keys;
+  ASSERT_OK_AND_ASSIGN(const auto client, cluster_.Connect());
+  EXPECT_THAT(client->SaveHotNgrams(path_),
+              StatusIs(Code::kFailedPrecondition, "`cache_bytes` is 0"));
+  keys.digest = client->digest();
+  keys.keys = {{1, 0, 5, {1, 0, 0}}};
+  EXPECT_THAT(connect(keys),
+              StatusIs(Code::kInvalidArgument, "layer 1: row 0 is none of column 1"));
+  keys.keys[0].column = 7;
+  EXPECT_THAT(connect(keys), StatusIs(Code::kInvalidArgument, "is none of column 7"));
+  keys.keys[0].layer = 2;
+  EXPECT_THAT(connect(keys), StatusIs(Code::kInvalidArgument, path_));
+  keys.digest[0] ^= 1;
+  EXPECT_THAT(connect(keys), StatusIs(Code::kFailedPrecondition, "are of the table of digest"));
 }
 
 }  // namespace
