@@ -56,10 +56,7 @@ std::vector<HotNgrams::Ngram> CountNgrams(const TokenTrace& compressed, uint32_t
     }
     tokens += sequence.size();
   }
-  std::vector<std::pair<Key, Seen>> ranked;
-  for (const auto& entry : all) {
-    if (entry.second.times >= 2) ranked.push_back(entry);
-  }
+  std::vector<std::pair<Key, Seen>> ranked(all.begin(), all.end());
   const auto before = [](const auto& a, const auto& b) {
     return std::tie(b.second.windows, b.second.times, a.first.size, a.first.ids) <
            std::tie(a.second.windows, a.second.times, b.first.size, b.first.ids);

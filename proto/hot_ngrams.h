@@ -32,8 +32,8 @@ struct HotNgrams {
 // Tokens of a window, where lookups are prefill chunks: what one repeats it fetches once anyway.
 inline constexpr size_t kHotNgramWindow = 8192;
 
-// Of the n-grams of orders 2 .. max_ngram that occur at least twice in sequences of compressed ids,
-// the `most` that occur in most windows of `window` tokens of the sequences put together. Of those
+// Of the n-grams of orders 2 .. max_ngram in sequences of compressed ids, the `most` that occur in
+// most windows of `window` tokens of the sequences put together. Of those
 // as frequent, the ones that occur more often within windows come first, then the shorter, then by
 // their ids.
 std::vector<HotNgrams::Ngram> CountNgrams(const TokenTrace& compressed, uint32_t max_ngram,

@@ -14,7 +14,7 @@ using Ngram = HotNgrams::Ngram;
 
 TEST(HotNgrams, AreCountedWithinTheirSequences) {
   const TokenTrace text = {{1, 2, 3, 1, 2, 3}, {1, 2}, {3, 1}};
-  EXPECT_THAT(CountNgrams(text, 3, 100, /*window=*/1),
+  EXPECT_THAT(CountNgrams(text, 3, 4, /*window=*/1),
               testing::ElementsAre(Ngram{3, 2, {1, 2}}, Ngram{2, 2, {2, 3}}, Ngram{2, 2, {3, 1}},
                                    Ngram{2, 3, {1, 2, 3}}));
   EXPECT_THAT(CountNgrams(text, 3, 2, /*window=*/1),
@@ -26,8 +26,9 @@ TEST(HotNgrams, CountOnceAWindow) {
   // {5, 5} four times in the first window, {1, 2} once in each of two.
   const TokenTrace text = {{5, 5, 5, 5, 5}, {1, 2, 9}, {8, 1, 2}};
   EXPECT_THAT(CountNgrams(text, 2, 100, /*window=*/8),
-              testing::ElementsAre(Ngram{2, 2, {1, 2}}, Ngram{1, 2, {5, 5}}));
-  EXPECT_THAT(CountNgrams(text, 2, 100, /*window=*/1),
+              testing::ElementsAre(Ngram{2, 2, {1, 2}}, Ngram{1, 2, {5, 5}}, Ngram{1, 2, {2, 9}},
+                                   Ngram{1, 2, {8, 1}}));
+  EXPECT_THAT(CountNgrams(text, 2, 2, /*window=*/1),
               testing::ElementsAre(Ngram{4, 2, {5, 5}}, Ngram{2, 2, {1, 2}}));
 }
 
