@@ -21,6 +21,10 @@ bool AllAreRows(std::span<const int64_t> ids, uint64_t layer_rows) {
 // Rows of a layer whose requests leave before the next layer is made ready.
 constexpr size_t kLargeLayer = 16384;
 
+// What a socket holds is read at once; hits are copied in a fraction of a millisecond.
+constexpr int kReadsAtOnce = 32;
+constexpr size_t kHitsAtOnce = 1024;
+
 // Rows that were asked for rightly, of the right table, and cannot be had.
 bool IsMissing(const absl::Status& status) {
   switch (status.code()) {
@@ -37,7 +41,7 @@ bool IsMissing(const absl::Status& status) {
 }  // namespace
 
 FanOut::FanOut(const ClientOptions& options, const ServerLink::Shared& shared, Resolver* resolver)
-    : dispatch_(options, shared, resolver, this) {}
+    : loop_(shared.loop), dispatch_(options, shared, resolver, this) {}
 
 // ---------------------------------------------------------------- a lookup's way out
 
@@ -74,17 +78,30 @@ void FanOut::StartLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& laye
   const absl::Status status = SendLayer(lookup, layer);
   if (!status.ok()) {
     FailLayer(*lookup, layer, status);
-  } else if (!layer.copies.empty() || folder_->has_hits()) {
+  } else if (!layer.copies.empty() || folder_->hits() > 0) {
     Flush();  // What must travel does so while the rest is copied.
-    if (!layer.done.load(std::memory_order_relaxed)) {
-      CopyAhead(*lookup, layer);
-      folder_->CopyHits(layer);
-    }
+    if (!layer.done.load(std::memory_order_relaxed)) CopyAhead(*lookup, layer);
+    CopyHits(layer);
   } else if (layer.rows >= kLargeLayer) {
     Flush();
   }
   --layer.requests;
   EndPart(*lookup, layer);
+}
+
+void FanOut::TakeIn(const LookupLayer& layer) {
+  if (layer.rows < kLargeLayer) return;
+  for (int reads = 0; reads < kReadsAtOnce && loop_->Poll(absl::ZeroDuration()); ++reads) {
+  }
+}
+
+// Piece by piece: what is taken in meanwhile may be that the layer has failed.
+void FanOut::CopyHits(const LookupLayer& layer) {
+  for (size_t begin = 0; begin < folder_->hits(); begin += kHitsAtOnce) {
+    if (layer.done.load(std::memory_order_relaxed)) return;
+    folder_->CopyHits(layer, begin, std::min(begin + kHitsAtOnce, folder_->hits()));
+    TakeIn(layer);
+  }
 }
 
 absl::Status FanOut::SendLayer(const std::shared_ptr<Lookup>& lookup, LookupLayer& layer) {
@@ -107,10 +124,13 @@ absl::Status FanOut::SendLayer(const std::shared_ptr<Lookup>& lookup, LookupLaye
 
 // Says which rows go where, unless all go to one segment as they stand.
 absl::Status FanOut::Plan(const Lookup& lookup, LookupLayer& layer) {
+  TakeIn(layer);
+  const bool folded = folder_->Fold(lookup, layer);
+  TakeIn(layer);
+  // From here until its parts are sent nothing is taken in: that could change the map.
   const TableInfo& table = *servers().table();
   const uint64_t layer_rows = table.geometry.layers()[layer.index].rows;
   const LayerSegments& segments = servers().map().layer(layer.index);
-  const bool folded = folder_->Fold(lookup, layer);
   if (!folded && segments.all().size() == 1 && AllAreRows(layer.ids, layer_rows)) {
     return absl::OkStatus();
   }

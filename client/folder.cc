@@ -127,12 +127,12 @@ size_t Folder::FindCached(LookupLayer& layer) {
   return hits_.size();
 }
 
-void Folder::CopyHits(const LookupLayer& layer) const {
-  const size_t slot_bytes = cache_ == nullptr ? 0 : cache_->slot_rows() * layer.target.row_bytes;
+void Folder::CopyHits(const LookupLayer& layer, size_t begin, size_t end) const {
+  const size_t slot_bytes = cache_->slot_rows() * layer.target.row_bytes;
   const auto rows_of = [&](uint32_t hit) {
     return cache_->rows() + size_t{fold_.slot[hit]} * slot_bytes;
   };
-  for (size_t i = 0; i < hits_.size(); ++i) {
+  for (size_t i = begin; i < end; ++i) {
     if (i + kRowsAhead < hits_.size()) {
       const uint8_t* const next = rows_of(hits_[i + kRowsAhead]);
       for (size_t at = 0; at < slot_bytes; at += kLine) __builtin_prefetch(next + at);

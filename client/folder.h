@@ -35,9 +35,9 @@ class Folder {
   uint8_t* cache_rows() const { return cache_ == nullptr ? nullptr : cache_->rows(); }
 
   // Of the layer folded last.
-  bool has_hits() const { return !hits_.empty(); }
-  // Copies what the cache has to its places. After Fold, before another one.
-  void CopyHits(const LookupLayer& layer) const;
+  size_t hits() const { return hits_.size(); }
+  // Copies hits [begin, end) of the cache to their places. After Fold, before another one.
+  void CopyHits(const LookupLayer& layer, size_t begin, size_t end) const;
   // The layer is over; `ok`: all of its rows have come. For any layer, any number of times.
   void End(LookupLayer& layer, bool ok);
 

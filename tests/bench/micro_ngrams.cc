@@ -141,7 +141,7 @@ void CacheHits(benchmark::State& state) {
   folder->AddTo(before);
   for (auto _ : state) {
     folder->Fold(lookup, layer);
-    folder->CopyHits(layer);
+    folder->CopyHits(layer, 0, folder->hits());
     folder->End(layer, false);
   }
   CountRows(state, ids.size());
