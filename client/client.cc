@@ -76,7 +76,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(ClientOptions options) {
 const std::string& Client::model() const { return core_->table().model; }
 const Geometry& Client::geometry() const { return core_->table().geometry; }
 const RowLayout& Client::layout() const { return core_->table().layout; }
-const Sha256& Client::digest() const { return core_->table().digest; }
+Sha256 Client::digest() const { return core_->digest(); }
 
 const TokenMap* Client::token_map() const {
   return core_->token_map().has_value() ? &*core_->token_map() : nullptr;

@@ -123,6 +123,15 @@ class Ticket {
   std::shared_ptr<Lookup> lookup_;
 };
 
+// A table generation that a server holds.
+struct GenerationStatus {
+  Sha256 digest{};
+  bool active = false;
+  std::optional<Sha256> base;  // of the one that it was published on; none: loaded
+  uint64_t changed_rows = 0;   // of the server, against the base
+  std::vector<RowRange> ranges;
+};
+
 // What a server says of itself, or why it says nothing.
 struct ServerStatus {
   std::string address;
@@ -134,6 +143,7 @@ struct ServerStatus {
   Sha256 digest{};      // of its active generation
   std::string shard;    // "I/N"
   std::vector<RowRange> ranges;
+  std::vector<GenerationStatus> generations;  // a base before what was published on it
   uint64_t rows = 0;
   uint64_t bytes = 0;
   // Passes of verification over its rows since its start, and rows of the pass under way.
@@ -143,7 +153,7 @@ struct ServerStatus {
 
 // Asks every server at once, each within `timeout`; results in the order of `addresses`.
 std::vector<ServerStatus> AskServers(const std::vector<std::string>& addresses,
-                                     absl::Duration timeout);
+                                     absl::Duration timeout, const Credentials& credentials = {});
 
 // All methods are safe from any number of threads at once.
 class Client {
@@ -161,7 +171,7 @@ class Client {
   const std::string& model() const;
   const Geometry& geometry() const;
   const RowLayout& layout() const;
-  const Sha256& digest() const;
+  Sha256 digest() const;  // of the generation that lookups are of now
   // Null where no server has one: then token ids are refused and row ids work.
   const TokenMap* token_map() const;
 

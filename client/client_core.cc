@@ -12,6 +12,7 @@ namespace engram {
 
 absl::Status ClientCore::Connect() {
   RETURN_IF_ERROR(options_.Validate());
+  ASSIGN_OR_RETURN(credentials_, CredentialSource::Create(options_.credentials));
   absl::Status status = StartThreads();
   if (status.ok()) status = WaitUntilConnected();
   if (!status.ok()) Close();
@@ -24,7 +25,7 @@ void ClientCore::Close() {
 
 absl::Status ClientCore::StartThreads() {
   for (uint32_t i = 0; i < options_.io_threads; ++i) {
-    ASSIGN_OR_RETURN(io_threads_.emplace_back(), IoThread::Start(options_, i));
+    ASSIGN_OR_RETURN(io_threads_.emplace_back(), IoThread::Start(options_, credentials_.get(), i));
   }
   return absl::OkStatus();
 }
@@ -32,10 +33,13 @@ absl::Status ClientCore::StartThreads() {
 absl::Status ClientCore::CheckConnection(const Connection& connection) const {
   if (!connection.conflict.ok()) return connection.conflict;
   std::string why;
-  bool refused = false;
+  absl::StatusCode refused = absl::StatusCode::kOk;  // what a server that is there says
   for (const ServerState& server : connection.servers) {
     if (!server.status.ok()) absl::StrAppend(&why, "; ", server.status.message());
-    refused = refused || absl::IsFailedPrecondition(server.status);
+    const bool known = absl::IsFailedPrecondition(server.status) ||
+                       absl::IsUnauthenticated(server.status) ||
+                       absl::IsPermissionDenied(server.status);
+    if (known) refused = server.status.code();
   }
   const bool any = connection.table.has_value();
   if (any && (connection.missing.empty() || options_.allow_partial)) return absl::OkStatus();
@@ -46,9 +50,9 @@ absl::Status ClientCore::CheckConnection(const Connection& connection) const {
                                          out->append(ToString(range));
                                        }))
           : "no server can be used";
-  // A server that is there but holds another table is no matter of waiting.
-  if (refused) return absl::FailedPreconditionError(absl::StrCat(what, why));
-  return absl::UnavailableError(absl::StrCat(what, why));
+  // A server that is there but holds another table, or is not for us, is no matter of waiting.
+  return absl::Status(refused == absl::StatusCode::kOk ? absl::StatusCode::kUnavailable : refused,
+                      absl::StrCat(what, why));
 }
 
 absl::Status ClientCore::LoadTokenMap(const Connection& connection) {
@@ -56,7 +60,8 @@ absl::Status ClientCore::LoadTokenMap(const Connection& connection) {
   absl::Status last;
   for (const ServerState& server : connection.servers) {
     if (!server.status.ok()) continue;
-    absl::StatusOr<TokenMap> map = FetchTokenMap(server.address, options_.connect_timeout);
+    absl::StatusOr<TokenMap> map =
+        FetchTokenMap(server.address, *credentials_, options_.connect_timeout);
     if (map.ok() && map->sha256() == *table_->token_map) {
       token_map_ = *std::move(map);
       ASSIGN_OR_RETURN(const uint32_t pad,
@@ -84,11 +89,14 @@ absl::Status ClientCore::WaitUntilConnected() {
     RETURN_IF_ERROR(CheckConnection(connection));
     if (!table_.has_value()) {
       table_ = connection.table;
-    } else if (table_->digest != connection.table->digest) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          connection.table->source, " serves the table of digest ", ToHex(connection.table->digest),
-          ", but ", table_->source, " serves that of ", ToHex(table_->digest)));
+      waits_ = std::make_unique<LayerWaits[]>(table_->geometry.layers().size());
     }
+    // All threads are to begin with one generation, and servers may be changing theirs.
+    thread->Call([&] {
+      thread->fan_out().servers().Settle(table_->digest);
+      thread->fan_out().TakeTable();
+    });
+    RETURN_IF_ERROR(CheckConnection(thread->fan_out().servers().connection()));
   }
   for (auto& thread : io_threads_) {
     ASSIGN_OR_RETURN(auto folder, Folder::Create(options_, table_->geometry, table_->layout));
@@ -124,6 +132,19 @@ ClientStats ClientCore::stats() const {
   ClientStats stats;
   for (const auto& thread : io_threads_) thread->fan_out().AddTo(stats);
   guess_counters_.AddTo(stats);
+  stats.rows = stats.row_bytes / table_->layout.row_bytes();
+  for (const LayerGeometry& layer : table_->geometry.layers()) {
+    const LayerWaits& waits = waits_[stats.layers.size()];
+    LayerStats& sum = stats.layers.emplace_back();
+    sum.layer = layer.layer_id;
+    waits.stall.AddTo(sum.stall);
+    waits.word.AddTo(sum.word);
+  }
+  for (const ServerState& server : io_threads_[0]->fan_out().servers().connection().servers) {
+    ++(!server.status.ok() ? stats.gone_servers
+       : server.ejected    ? stats.ejected_servers
+                           : stats.connected_servers);
+  }
   return stats;
 }
 

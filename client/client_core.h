@@ -34,7 +34,9 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   void Close();
 
   const ClientOptions& options() const { return options_; }
+  // As connected to; generations differ in digest alone.
   const TableInfo& table() const { return *table_; }
+  Sha256 digest() const { return io_threads_[0]->fan_out().servers().connection().table->digest; }
   const std::optional<TokenMap>& token_map() const { return token_map_; }
   // Of one I/O thread; to be used before its first lookup.
   Folder& folder(size_t thread) { return io_threads_[thread]->fan_out().folder(); }
@@ -99,12 +101,14 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
 
   const ClientOptions options_;
   const pid_t process_ = getpid();
-  std::optional<TableInfo> table_;     // const once connected
-  std::optional<TokenMap> token_map_;  // const once connected
+  std::shared_ptr<CredentialSource> credentials_;  // const once connecting
+  std::optional<TableInfo> table_;                 // const once connected
+  std::optional<TokenMap> token_map_;              // const once connected
   const std::shared_ptr<std::atomic<uint64_t>> prefetch_bytes_ =
       std::make_shared<std::atomic<uint64_t>>(0);
   std::atomic<size_t> next_thread_{0};
   GuessCounters guess_counters_;
+  std::unique_ptr<LayerWaits[]> waits_;  // by Geometry::layers(), once connected
   std::vector<std::unique_ptr<IoThread>> io_threads_;
 };
 

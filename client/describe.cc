@@ -19,6 +19,22 @@ absl::StatusOr<Sha256> DigestFromBytes(const std::string& bytes) {
   return digest;
 }
 
+absl::StatusOr<std::vector<GenerationStatus>> GenerationsOf(const Description& description) {
+  std::vector<GenerationStatus> generations;
+  for (const Generation& each : description.generations) {
+    GenerationStatus status;
+    ASSIGN_OR_RETURN(status.digest, DigestFromBytes(each.digest));
+    status.active = each.state == GenerationState::kActive;
+    if (!each.base.empty()) {
+      ASSIGN_OR_RETURN(status.base, DigestFromBytes(each.base));
+    }
+    status.changed_rows = each.changed_rows;
+    status.ranges = each.ranges;
+    generations.push_back(std::move(status));
+  }
+  return generations;
+}
+
 absl::StatusOr<const Generation*> PickGeneration(const Description& description,
                                                  const std::optional<Sha256>& wanted) {
   std::string held;
@@ -48,6 +64,10 @@ absl::StatusOr<ServerInfo> Understand(const Description& description,
   }
   ASSIGN_OR_RETURN(info.digest, DigestFromBytes(generation->digest));
   info.ranges = generation->ranges;
+  ASSIGN_OR_RETURN(info.generations, GenerationsOf(description));
+  for (const GenerationStatus& each : info.generations) {
+    RETURN_IF_ERROR(ValidateRanges(info.geometry, each.ranges));
+  }
   RETURN_IF_ERROR(ValidateRanges(info.geometry, info.ranges));
   info.state = description.state;
   info.shard = description.shard;
@@ -69,6 +89,7 @@ ServerStatus ToServerStatus(const Description& description) {
   result.digest = info->digest;
   result.shard = info->shard.ToString();
   result.ranges = info->ranges;
+  result.generations = info->generations;
   result.rows = TotalRows(info->ranges);
   result.bytes = result.rows * info->layout.row_bytes();
   result.failure = description.failure;
@@ -100,9 +121,10 @@ absl::StatusOr<ServerInfo> ParseDescribe(const std::string& bytes,
   return Understand(description, wanted);
 }
 
-absl::StatusOr<TokenMap> FetchTokenMap(const std::string& address, absl::Duration timeout) {
+absl::StatusOr<TokenMap> FetchTokenMap(const std::string& address, CredentialSource& credentials,
+                                       absl::Duration timeout) {
   ASSIGN_OR_RETURN(const Description description,
-                   Decode(CallServers(DescribeCalls({address}, true), timeout)[0]));
+                   Decode(CallServers(DescribeCalls({address}, true), credentials, timeout)[0]));
   if (!description.token_map.has_value()) {
     return absl::NotFoundError(absl::StrCat(address, " knows no token map"));
   }
@@ -110,8 +132,8 @@ absl::StatusOr<TokenMap> FetchTokenMap(const std::string& address, absl::Duratio
 }
 
 std::vector<ServerStatus> AskServers(const std::vector<std::string>& addresses,
-                                     absl::Duration timeout) {
-  const auto responses = CallServers(DescribeCalls(addresses, false), timeout);
+                                     absl::Duration timeout, const Credentials& credentials) {
+  const auto responses = CallServers(DescribeCalls(addresses, false), credentials, timeout);
   std::vector<ServerStatus> results;
   for (size_t i = 0; i < addresses.size(); ++i) {
     ServerStatus result;

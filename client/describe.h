@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/client.h"
+#include "client/credentials.h"
 #include "proto/description.h"
 
 namespace engram {
@@ -22,6 +23,7 @@ struct ServerInfo {
   std::optional<Sha256> token_map;  // its SHA-256
   Sha256 digest{};                  // of the generation below
   std::vector<RowRange> ranges;     // of that generation
+  std::vector<GenerationStatus> generations;
   DescribedState state = DescribedState::kUnspecified;
   Shard shard;
   uint64_t max_rows_per_request = 0;
@@ -42,7 +44,8 @@ absl::StatusOr<ServerInfo> ParseDescribe(const std::string& bytes,
 
 // Blocking. The token map of one server. Unavailable and the like as the call fails; NotFound: the
 // server has none.
-absl::StatusOr<TokenMap> FetchTokenMap(const std::string& address, absl::Duration timeout);
+absl::StatusOr<TokenMap> FetchTokenMap(const std::string& address, CredentialSource& credentials,
+                                       absl::Duration timeout);
 
 }  // namespace engram
 

@@ -50,7 +50,8 @@ Dispatch::Dispatch(const ClientOptions& options, const ServerLink::Shared& share
       listener_(listener),
       hedge_budget_(options.hedge_share),
       random_(std::random_device()()),
-      servers_(options, shared, resolver, this) {}
+      servers_(options, {shared.loop, shared.scratch, shared.credentials, &stats_.wire}, resolver,
+               this) {}
 
 // ---------------------------------------------------------------- out
 
@@ -204,12 +205,33 @@ absl::Status Dispatch::OnAnswer(Lane& lane, const StreamResponse& header) {
   }
   RETURN_IF_ERROR(CheckPiece(*attempt, header));
   if (header.failures.empty()) return absl::OkStatus();
-  // Rows that the server has lost: the whole part is fetched elsewhere.
+  return NoteLost(lane, *attempt, header);
+}
+
+// Positions count the part's rows; those of a piece lie within it.
+absl::Status Dispatch::NoteLost(const Lane& lane, Attempt& attempt, const StreamResponse& header) {
+  const uint32_t row_bytes = servers_.table()->layout.row_bytes();
+  const size_t begin = attempt.part->rows() - attempt.scatter.bytes_left() / row_bytes;
+  const size_t end = begin + header.rows_bytes / row_bytes;
+  size_t least = begin;
+  for (const auto& [position, code] : header.failures) {
+    if (position < least || position >= end || code == 0) {
+      return absl::InternalError(absl::StrCat("row ", position, " with code ", code,
+                                              " among the failed ones of rows ", begin, " to ",
+                                              end));
+    }
+    least = position + 1;
+    attempt.lost.push_back(position);
+  }
+  if (!attempt.lost_why.ok()) return absl::OkStatus();
   const auto& [position, code] = header.failures.front();
-  attempt->failure = absl::Status(
+  const LookupLayer& layer = attempt.part->layer;
+  const size_t at = attempt.part->begin + position;
+  attempt.lost_why = absl::Status(
       static_cast<absl::StatusCode>(code),
-      absl::StrCat("layer ", layer.layer, ": server ", lane.link->label(), " could not read ",
-                   header.failures.size(), " rows, the first at position ", position));
+      absl::StrCat(
+          "layer ", layer.layer, ": server ", lane.link->label(), " could not read row ",
+          layer.plan == nullptr ? static_cast<uint64_t>(layer.ids[at]) : layer.plan->rows[at]));
   return absl::OkStatus();
 }
 
@@ -287,10 +309,15 @@ void Dispatch::VerifyPiece(const Lane& lane, Attempt& attempt, size_t end_row) {
 
 void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& status) {
   const std::shared_ptr<Part> part = attempt.part;
+  ended_at_ = absl::Now();
+  if (attempt.sent != absl::Time()) {  // It has left.
+    stats_.answers[static_cast<size_t>(AnswerOf(status))].Observe(ended_at_ - attempt.sent);
+  }
   --part->attempts;
   const bool won = status.ok() && !part->done;
   Judge(server, attempt, won, status);
   if (part->done) return;
+  if (won && !attempt.lost.empty() && part->wanted()) AskForLost(server, attempt);
   if (won || part->layer.done.load(std::memory_order_relaxed)) {
     // What has come of a layer that was finished before is dropped, and nobody is asked again.
     if (won || part->attempts == 0) FinishPart(part);
@@ -303,9 +330,36 @@ void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& s
   FinishPart(part);
 }
 
+// Rows that lie together are asked for together, of any other server that holds them. What was
+// written to their places meanwhile are zeros.
+void Dispatch::AskForLost(size_t server, const Attempt& attempt) {
+  const Part& whole = *attempt.part;
+  for (size_t i = 0; i < attempt.lost.size() && whole.wanted();) {
+    size_t end = i + 1;
+    while (end < attempt.lost.size() && attempt.lost[end] == attempt.lost[end - 1] + 1) ++end;
+    const auto part = std::make_shared<Part>(whole.lookup, whole.layer, whole.segment,
+                                             whole.begin + attempt.lost[i],
+                                             whole.begin + attempt.lost[end - 1] + 1);
+    part->replicated = whole.replicated;
+    part->tried = whole.lost_by;
+    part->tried.push_back(server);
+    part->lost_by = part->tried;
+    part->error = attempt.lost_why;
+    ++whole.layer.requests;
+    if (!Retry(part)) {
+      listener_->OnPartFailed(*part, part->error);
+      FinishPart(part);
+    }
+    i = end;
+  }
+}
+
 void Dispatch::FinishPart(const std::shared_ptr<Part>& part) {
   part->done = true;
-  --part->layer.requests;
+  LookupLayer& layer = part->layer;
+  --layer.requests;
+  if (layer.parts_over++ == 0) layer.first_over = ended_at_;
+  layer.last_over = ended_at_;
   if (part->attempts != 0) {
     servers_.ForEachLane([&](Lane& lane) {
       for (const auto& [id, other] : lane.in_flight) {
@@ -335,13 +389,16 @@ void Dispatch::Judge(size_t server, const Attempt& attempt, bool won, const absl
     return;
   }
   if (!won && attempt.kind != Attempt::Kind::kTrial) return;
-  const absl::Time now = absl::Now();
+  const absl::Time now = ended_at_;
   const absl::Duration took = now - attempt.sent;
   // By the others' measure: a server that is always slow is no less late for that.
   if (part.replicated && took > LateAfter(part, server)) {
     Strike(server);
   } else {
-    servers_.health(server).OnSuccess(now);
+    ServerHealth& health = servers_.health(server);
+    const bool was_healthy = health.healthy();
+    health.OnSuccess(now);
+    if (health.healthy() != was_healthy) servers_.ShowHealth();
   }
   if (!won) return;
   servers_.answer_times(server).OnAnswer(part.rows(), took);
@@ -374,6 +431,7 @@ void Dispatch::Hedge(const std::shared_ptr<Part>& part) {
 void Dispatch::Strike(size_t server) {
   if (!servers_.health(server).OnStrike(absl::Now())) return;
   StatsCounters::Add(stats_.ejections, 1);
+  servers_.ShowHealth();
   if (options_.log) {
     options_.log(absl::StrCat("server ", servers_.label(server),
                               " is put aside: it is slow or fails, others hold its rows"));

@@ -89,6 +89,10 @@ class Dispatch final : public ServerSet::Listener {
   std::span<uint8_t> AddMessage(Lane& lane, size_t bytes);
 
   absl::Status CheckPiece(Attempt& attempt, const StreamResponse& header) const;
+  // Rows of the piece that the server names as lost.
+  absl::Status NoteLost(const Lane& lane, Attempt& attempt, const StreamResponse& header);
+  // Asks other servers for the rows that one has lost; where there is none the part has failed.
+  void AskForLost(size_t server, const Attempt& attempt);
   // Holds the rows of the piece that has come against their checksums.
   void VerifyPiece(const Lane& lane, Attempt& attempt, size_t end_row);
   Attempt* Receiving(Lane& lane);
@@ -112,6 +116,7 @@ class Dispatch final : public ServerSet::Listener {
   const ClientOptions& options_;
   Listener* const listener_;
   StatsCounters stats_;
+  absl::Time ended_at_;  // when the last attempt that has ended did
   HedgeBudget hedge_budget_;
   std::priority_queue<HedgeDue> due_;
   std::vector<Lane*> unsent_;

@@ -1,6 +1,7 @@
 #include "client/fan_out.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -24,6 +25,10 @@ constexpr size_t kLargeLayer = 16384;
 // What a socket holds is read at once; hits are copied in a fraction of a millisecond.
 constexpr int kReadsAtOnce = 32;
 constexpr size_t kHitsAtOnce = 1024;
+
+// How long lookups wait at most for those under way before a table is changed, and how long until
+// that is tried again.
+constexpr absl::Duration kChangeWait = absl::Seconds(1);
 
 // Rows that were asked for rightly, of the right table, and cannot be had.
 bool IsMissing(const absl::Status& status) {
@@ -50,6 +55,12 @@ void FanOut::Start(std::shared_ptr<Lookup> lookup) {
     ended_.push_back(std::move(lookup));
     return CallBack();
   }
+  if (changing_ && !shutdown_) return waiting_.push_back(std::move(lookup));
+  Begin(std::move(lookup));
+}
+
+void FanOut::Begin(std::shared_ptr<Lookup> lookup) {
+  lookup->table = table();
   lookup->active_index = active_.size();
   active_.push_back(lookup);
   next_deadline_ = std::min(next_deadline_, lookup->deadline);
@@ -108,7 +119,9 @@ absl::Status FanOut::SendLayer(const std::shared_ptr<Lookup>& lookup, LookupLaye
   RETURN_IF_ERROR(FillIds(*lookup, servers().table()->geometry.layers()[layer.index],
                           hasher_.has_value() ? &*hasher_ : nullptr, layer));
   RETURN_IF_ERROR(Plan(*lookup, layer));
-  if (layer.plan != nullptr) ZeroMissing(*lookup, layer);
+  if (layer.plan != nullptr) {
+    dispatch_.stats().masked_rows.Add(ZeroMissing(*lookup, layer));
+  }
   const std::vector<Segment>& segments = servers().map().layer(layer.index).all();
   for (size_t group = 0; group < segments.size(); ++group) {
     const size_t begin = layer.plan == nullptr ? 0 : layer.plan->group_begin[group];
@@ -195,6 +208,9 @@ void FanOut::Degrade(Lookup& lookup, LookupLayer& layer) {
 
 void FanOut::FinishLayer(Lookup& lookup, LookupLayer& layer, const absl::Status& status) {
   folder_->End(layer, status.ok() && layer.missing.empty());
+  if (status.ok() && layer.parts_over > 1) {
+    dispatch_.stats().straggler_gap.Observe(layer.last_over - layer.first_over);
+  }
   if (status.ok() && !layer.missing.empty()) Degrade(lookup, layer);
   if (!lookup.Finish(layer, status)) return;
   const size_t index = lookup.active_index;
@@ -215,16 +231,73 @@ void FanOut::FailLayer(Lookup& lookup, LookupLayer& layer, const absl::Status& w
 }
 
 void FanOut::Cancel(Lookup& lookup, const absl::Status& why) {
+  const auto waiting = std::find_if(waiting_.begin(), waiting_.end(),
+                                    [&](const auto& each) { return each.get() == &lookup; });
+  if (waiting != waiting_.end()) {
+    std::shared_ptr<Lookup> begun = std::move(*waiting);
+    waiting_.erase(waiting);
+    Begin(std::move(begun));
+  }
   for (LookupLayer& layer : lookup.layers()) FailLayer(lookup, layer, why);
   CallBack();
+}
+
+void FanOut::CountEnd(const Lookup& lookup) {
+  if (lookup.fills_cache) return;
+  StatsCounters& stats = dispatch_.stats();
+  stats.lookups.Add(1);
+  const bool failed =
+      std::any_of(lookup.layers().begin(), lookup.layers().end(), [](const LookupLayer& layer) {
+        return !layer.status.ok() && !absl::IsCancelled(layer.status);
+      });
+  if (failed) stats.failed_lookups.Add(1);
+  if (lookup.memory == nullptr) stats.fetch.Observe(absl::Now() - lookup.submitted);
 }
 
 void FanOut::CallBack() {
   while (!ended_.empty()) {
     const std::shared_ptr<Lookup> lookup = std::move(ended_.back());
     ended_.pop_back();
+    CountEnd(*lookup);
     lookup->CallBack();
   }
+  ChangeTableIfQuiet();
+}
+
+// ---------------------------------------------------------------- another table
+
+void FanOut::TakeTable() {
+  uint64_t table = 0;
+  std::memcpy(&table, servers().table()->digest.data(), sizeof(table));
+  table_.store(table, std::memory_order_relaxed);
+}
+
+absl::Time FanOut::NextChange() const {
+  if (changing_) return change_until_;
+  return servers().next_digest().has_value() ? change_after_ : absl::InfiniteFuture();
+}
+
+void FanOut::ChangeTable(absl::Time now) {
+  if (now < NextChange() || folder_ == nullptr) return;
+  if (changing_) {  // They take too long.
+    change_after_ = now + kChangeWait;
+    return BeginWaiting();
+  }
+  changing_ = true;
+  change_until_ = now + kChangeWait;
+}
+
+void FanOut::ChangeTableIfQuiet() {
+  if (!changing_ || !active_.empty()) return;
+  servers().TakeNextDigest();
+  TakeTable();
+  folder_->ChangeTable();
+  BeginWaiting();
+}
+
+void FanOut::BeginWaiting() {
+  changing_ = false;
+  for (std::shared_ptr<Lookup>& lookup : std::exchange(waiting_, {})) Begin(std::move(lookup));
 }
 
 // ---------------------------------------------------------------- time
@@ -232,6 +305,7 @@ void FanOut::CallBack() {
 void FanOut::Tick(absl::Time now) {
   dispatch_.Tick(now);
   if (now >= next_deadline_) EndOverdue(now);
+  ChangeTable(now);
   CallBack();
 }
 
@@ -267,6 +341,7 @@ void FanOut::AddTo(ClientStats& stats) const {
 
 void FanOut::Shutdown() {
   shutdown_ = true;
+  BeginWaiting();  // They fail at once.
   for (const std::shared_ptr<Lookup>& lookup : std::vector(active_)) {
     Cancel(*lookup, absl::CancelledError("the client is closing"));
   }

@@ -5,6 +5,7 @@
 #define ENGRAM_CLIENT_FAN_OUT_H_
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -33,7 +34,9 @@ class FanOut final : public Dispatch::Listener {
   // Moves links that are due, asks others for what takes long, ends lookups whose deadline has
   // passed. To be called at NextTick, and whenever the event loop was woken.
   void Tick(absl::Time now);
-  absl::Time NextTick() const { return std::min(next_deadline_, dispatch_.next_tick()); }
+  absl::Time NextTick() const {
+    return std::min({next_deadline_, dispatch_.next_tick(), NextChange()});
+  }
   // Sends what the calls above have asked for.
   void Flush() { dispatch_.Flush(); }
   // Ends every lookup and gives up all links.
@@ -46,6 +49,10 @@ class FanOut final : public Dispatch::Listener {
   void set_folder(std::unique_ptr<Folder> folder) { folder_ = std::move(folder); }
   Folder& folder() { return *folder_; }
   void AddTo(ClientStats& stats) const;
+  // The table that lookups are started with (Lookup::table). Any thread.
+  uint64_t table() const { return table_.load(std::memory_order_relaxed); }
+  // Takes what servers() has; before the first lookup, and by itself when that changes.
+  void TakeTable();
 
   // Used by SubmitTokens; set before the first lookup by token ids.
   void set_hasher(RowHasher hasher) { hasher_ = std::move(hasher); }
@@ -55,6 +62,14 @@ class FanOut final : public Dispatch::Listener {
   void OnPartFailed(const Part& part, const absl::Status& why) override;
   void OnPartOver(const Part& part) override;
   void OnAnswered() override;
+
+  // A lookup is of one table as a whole. When the servers have another active one, lookups wait
+  // until those under way are over; then all begin with the new one.
+  void Begin(std::shared_ptr<Lookup> lookup);
+  void ChangeTable(absl::Time now);
+  void ChangeTableIfQuiet();
+  void BeginWaiting();
+  absl::Time NextChange() const;
 
   // Takes in what has come, so that servers need not wait while a large layer is made ready: their
   // answers fill a socket in two milliseconds. Not inside of what changes lanes.
@@ -74,6 +89,7 @@ class FanOut final : public Dispatch::Listener {
   void FinishLayer(Lookup& lookup, LookupLayer& layer, const absl::Status& status);
   // FinishLayer with a failure; what is in flight of the layer is cancelled.
   void FailLayer(Lookup& lookup, LookupLayer& layer, const absl::Status& why);
+  void CountEnd(const Lookup& lookup);
   // Calls back for lookups that have come to their end. Last in whatever may have ended one: what
   // is called may submit, and what was touched before may be gone.
   void CallBack();
@@ -87,6 +103,12 @@ class FanOut final : public Dispatch::Listener {
   absl::Time next_deadline_ = absl::InfiniteFuture();    // not later than any active lookup's
   std::vector<std::unique_ptr<ShardPlan>> spare_plans_;  // their vectors keep their memory
   bool shutdown_ = false;
+
+  std::atomic<uint64_t> table_{0};
+  bool changing_ = false;                         // lookups wait for those under way
+  std::vector<std::shared_ptr<Lookup>> waiting_;  // not yet begun
+  absl::Time change_until_;                       // then they wait no longer
+  absl::Time change_after_ = absl::InfinitePast();
 };
 
 }  // namespace engram

@@ -31,6 +31,10 @@ class Folder {
   const NgramFold& fold() const { return fold_; }
   const NgramColumns& columns() const { return columns_; }
   RowCache* cache() { return cache_.get(); }
+  // Rows of another table come from now on. Not while a layer is folded.
+  void ChangeTable() {
+    if (cache_ != nullptr) cache_->Clear();
+  }
   // Where the cache's rows lie; null without one.
   uint8_t* cache_rows() const { return cache_ == nullptr ? nullptr : cache_->rows(); }
 

@@ -31,8 +31,8 @@ absl::Status ClientCore::SaveHotNgrams(const std::string& path) const {
   std::vector<HotKeys> parts(io_threads_.size());
   for (size_t thread = 0; thread < io_threads_.size(); ++thread) {
     HotKeys& part = parts[thread];
-    part.digest = table_->digest;
     const auto collect = [&] {
+      part.digest = io_threads_[thread]->fan_out().servers().table()->digest;
       io_threads_[thread]->fan_out().folder().cache()->ForEach(
           [&](size_t layer, const std::vector<uint64_t>& rows, uint32_t count) {
             part.keys.push_back(

@@ -144,8 +144,11 @@ ssize_t Http2Connection::TakeMessages(int32_t id, std::span<uint8_t> into, uint3
 
 // ---------------------------------------------------------------- calls
 
-Http2Connection::Http2Connection(Socket socket, std::string authority)
-    : socket_(std::move(socket)), authority_(std::move(authority)), session_(NewSession(this)) {
+Http2Connection::Http2Connection(Socket socket, Names names, WireBytes* wire)
+    : socket_(std::move(socket)),
+      names_(std::move(names)),
+      wire_(wire),
+      session_(NewSession(this)) {
   const std::array<nghttp2_settings_entry, 4> settings{{
       {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, static_cast<uint32_t>(kWindowBytes)},
@@ -168,13 +171,16 @@ absl::StatusOr<int32_t> Http2Connection::StartCall(absl::string_view path, absl:
   const std::string timeout_ms = absl::StrCat(absl::ToInt64Milliseconds(timeout), "m");
   std::vector<nghttp2_nv> headers = {
       Header(":method", "POST"),
-      Header(":scheme", "http"),
+      Header(":scheme", socket_.tls() ? "https" : "http"),
       Header(":path", path),
-      Header(":authority", authority_),
+      Header(":authority", names_.authority),
       Header("te", "trailers"),
       Header("content-type", "application/grpc"),
       Header("user-agent", "engram-client"),
   };
+  if (!names_.authorization.empty()) {
+    headers.push_back(Header("authorization", names_.authorization));
+  }
   if (timeout != absl::InfiniteDuration()) headers.push_back(Header("grpc-timeout", timeout_ms));
   nghttp2_data_provider provider = {};
   provider.read_callback = [](nghttp2_session*, int32_t id, uint8_t* buffer, size_t size,
@@ -213,8 +219,17 @@ void Http2Connection::Ping() { nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, 
 // ---------------------------------------------------------------- the socket
 
 absl::Status Http2Connection::OnReadable(std::span<uint8_t> scratch) {
-  ASSIGN_OR_RETURN(const size_t got, socket_.Read(scratch));
+  const absl::StatusOr<size_t> read = socket_.Read(scratch);
+  if (absl::IsUnavailable(read.status()) && !heard_) {
+    return absl::UnavailableError(
+        absl::StrCat(read.status().message(), " before it had said anything: it may want ",
+                     socket_.tls() ? "another certificate of us, or one at all" : "TLS"));
+  }
+  RETURN_IF_ERROR(read.status());
+  const size_t got = *read;
   if (got == 0) return absl::OkStatus();
+  heard_ = true;
+  if (wire_ != nullptr) wire_->received.Add(got);
   const ssize_t taken = nghttp2_session_mem_recv(session_, scratch.data(), got);
   if (!failure_.ok()) return failure_;
   if (taken < 0) return Http2Error(taken);
@@ -233,11 +248,12 @@ absl::Status Http2Connection::Flush() {
       if (bytes == 0) break;
       out_.insert(out_.end(), frame, frame + bytes);
     }
-    if (!blocked()) return absl::OkStatus();
+    if (!unsent()) return absl::OkStatus();
     ASSIGN_OR_RETURN(const size_t sent, socket_.Write(std::span(out_).subspan(out_sent_)));
     if (sent == 0) return absl::OkStatus();
+    if (wire_ != nullptr) wire_->sent.Add(sent);
     out_sent_ += sent;
-    if (blocked()) continue;
+    if (unsent()) continue;
     out_.clear();
     out_sent_ = 0;
   }

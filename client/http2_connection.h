@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "client/socket.h"
+#include "client/stats.h"
 #include "nghttp2/nghttp2.h"
 
 namespace engram {
@@ -33,8 +34,15 @@ class Http2Connection {
     virtual void OnEnd(const absl::Status& status) = 0;
   };
 
-  // `authority`: the server's name, as the caller knows it.
-  Http2Connection(Socket socket, std::string authority);
+  // How a connection shows itself: the server's name, as the caller knows it, and the header
+  // `authorization` of each call (empty: none).
+  struct Names {
+    std::string authority;
+    std::string authorization;
+  };
+
+  // `wire` counts bytes; may be null.
+  Http2Connection(Socket socket, Names names, WireBytes* wire = nullptr);
   ~Http2Connection();
   Http2Connection(const Http2Connection&) = delete;
   Http2Connection& operator=(const Http2Connection&) = delete;
@@ -56,10 +64,13 @@ class Http2Connection {
   absl::Status OnReadable(std::span<uint8_t> scratch);
   // Sends what there is, as far as the socket takes it. Codes as OnReadable.
   absl::Status Flush();
-  // The socket did not take all: Flush again when it is writable.
-  bool blocked() const { return out_sent_ < out_.size(); }
-  // Whether Flush has something to do.
-  bool has_output() const { return blocked() || nghttp2_session_want_write(session_) != 0; }
+  // There is something to do as soon as the socket is writable: Flush, for it did not take all, or
+  // OnReadable, for it has more than it shows.
+  bool awaits_writable() const {
+    return (unsent() && !socket_.waits_for_input()) || socket_.pending();
+  }
+  // OnReadable has something to do, whether or not the socket is readable.
+  bool pending() const { return socket_.pending(); }
 
   int fd() const { return socket_.fd(); }
 
@@ -76,6 +87,7 @@ class Http2Connection {
     std::string grpc_message;
   };
 
+  bool unsent() const { return out_sent_ < out_.size(); }
   static nghttp2_session* NewSession(Http2Connection* self);
   CallState* Find(int32_t id);
   // What nghttp2 calls; each is of one call.
@@ -86,11 +98,13 @@ class Http2Connection {
   void Resume(int32_t id, CallState& state);
 
   Socket socket_;
-  const std::string authority_;
+  const Names names_;
+  WireBytes* const wire_;
   nghttp2_session* const session_;  // owned
   // A handful: by their ids, which are never used again.
   std::map<int32_t, CallState> calls_;
   absl::Status failure_;      // of a Call's
+  bool heard_ = false;        // something has come
   std::vector<uint8_t> out_;  // frames; bytes [out_sent_, size) wait for the socket
   size_t out_sent_ = 0;
 };

@@ -21,16 +21,18 @@ constexpr size_t kReadBytes = 256 << 10;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<IoThread>> IoThread::Start(const ClientOptions& options,
+                                                          CredentialSource* credentials,
                                                           size_t index) {
   ASSIGN_OR_RETURN(std::unique_ptr<EventLoop> loop, EventLoop::Create());
-  return std::unique_ptr<IoThread>(new IoThread(options, std::move(loop), index));
+  return std::unique_ptr<IoThread>(new IoThread(options, credentials, std::move(loop), index));
 }
 
-IoThread::IoThread(const ClientOptions& options, std::unique_ptr<EventLoop> loop, size_t index)
+IoThread::IoThread(const ClientOptions& options, CredentialSource* credentials,
+                   std::unique_ptr<EventLoop> loop, size_t index)
     : options_(options),
       loop_(std::move(loop)),
       scratch_(kReadBytes),
-      fan_out_(options, {loop_.get(), scratch_}, &resolver_),
+      fan_out_(options, {loop_.get(), scratch_, credentials}, &resolver_),
       thread_([this, index] { Run(index); }) {}
 
 void IoThread::Close() {

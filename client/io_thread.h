@@ -27,6 +27,7 @@ class IoThread final : public LookupOwner {
   // The system's code where it has no more descriptors.
   // `index`: among the client's. Borrows `options`.
   static absl::StatusOr<std::unique_ptr<IoThread>> Start(const ClientOptions& options,
+                                                         CredentialSource* credentials,
                                                          size_t index);
   ~IoThread() override { Close(); }
 
@@ -40,6 +41,7 @@ class IoThread final : public LookupOwner {
   bool Submit(std::shared_ptr<Lookup> lookup);
   void Cancel(std::shared_ptr<Lookup> lookup) override;
   void Resume(std::shared_ptr<Lookup> lookup, uint32_t layer) override;
+  uint64_t table() const override { return fan_out_.table(); }
   void SetServers(std::vector<std::string> servers);
   // Has the thread call it, and waits for that: by any other thread. False: closed.
   bool Call(const std::function<void()>& what);
@@ -58,7 +60,8 @@ class IoThread final : public LookupOwner {
     std::function<void()> call = nullptr;
   };
 
-  IoThread(const ClientOptions& options, std::unique_ptr<EventLoop> loop, size_t index);
+  IoThread(const ClientOptions& options, CredentialSource* credentials,
+           std::unique_ptr<EventLoop> loop, size_t index);
   bool Post(Command command);
   void RunCommand(Command& command);
   void Run(size_t index);

@@ -31,6 +31,9 @@ bool Lookup::Finish(LookupLayer& layer, absl::Status status) {
   const bool ok = status.ok();
   if (layer.word != nullptr && !ok) layer.target.ZeroPlaces(0, layer.rows);
   if (layer.target.stream) StreamFence();
+  if (layer.word != nullptr && layer.waits != nullptr) {
+    layer.waits->word.Observe(absl::Now() - submitted);
+  }
   std::vector<std::shared_ptr<Lookup>> waiters;
   {
     MutexLock lock(&mutex_);
@@ -103,15 +106,28 @@ absl::Status Lookup::WaitFor(LookupLayer& layer, absl::Time deadline) {
   return layer.status;
 }
 
+absl::Status Lookup::Hold(LookupLayer& layer, absl::Time deadline) {
+  // A prefetch is waited for by nobody whose time counts.
+  if (layer.waits == nullptr || memory != nullptr) return WaitFor(layer, deadline);
+  if (layer.done.load(std::memory_order_acquire)) {
+    layer.waits->stall.Observe(uint64_t{0});
+    return layer.status;
+  }
+  const absl::Time begin = absl::Now();
+  const absl::Status status = WaitFor(layer, deadline);
+  layer.waits->stall.Observe(absl::Now() - begin);
+  return status;
+}
+
 absl::Status Lookup::Wait(uint32_t layer, absl::Time deadline) {
   LookupLayer* const found = FindLayer(layer);
-  if (found != nullptr) return WaitFor(*found, deadline);
+  if (found != nullptr) return Hold(*found, deadline);
   return absl::NotFoundError(absl::StrCat("this lookup has no layer ", layer));
 }
 
 absl::Status Lookup::WaitAll(absl::Time deadline) {
   absl::Status first;
-  for (LookupLayer& layer : layers_) first.Update(WaitFor(layer, deadline));
+  for (LookupLayer& layer : layers_) first.Update(Hold(layer, deadline));
   return first;
 }
 
@@ -122,7 +138,7 @@ void Lookup::Drop() {
 }
 
 void Lookup::WaitUntilOver() {
-  WaitAll(absl::InfiniteFuture()).IgnoreError();
+  for (LookupLayer& layer : layers_) WaitFor(layer, absl::InfiniteFuture()).IgnoreError();
   if (in_callback) return;
   MutexLock lock(&mutex_);
   while (!over_.load(std::memory_order_relaxed)) changed_.Wait(&mutex_);

@@ -19,6 +19,7 @@
 #include "client/row_source.h"
 #include "client/row_target.h"
 #include "client/shard_plan.h"
+#include "client/stats.h"
 #include "client/step.h"
 #include "proto/base/mutex.h"
 
@@ -48,6 +49,7 @@ struct LookupLayer {
   size_t rows = 0;           // positions of the target
   uint64_t* word = nullptr;  // 8-byte aligned; null: nobody looks at one
   std::optional<GivenIds> given;
+  LayerWaits* waits = nullptr;  // the client's; null: nobody counts
 
   std::span<const int64_t> ids;  // the caller's, or own_ids
   std::vector<int64_t> own_ids;
@@ -56,6 +58,10 @@ struct LookupLayer {
   std::unique_ptr<ShardPlan> plan;         // null: the ids go to one segment, in their order
   uint8_t* cache_rows = nullptr;           // where the plan's copies for the cache go
   size_t requests = 0;  // that are not yet over, whatever has become of the layer
+
+  // Of its parts that are over, when the first and the last one was.
+  size_t parts_over = 0;
+  absl::Time first_over, last_over;
 
   std::vector<bool> missing;  // [tokens], where rows of one could not be had; empty: none
 
@@ -99,6 +105,8 @@ class LookupOwner {
   virtual void Cancel(std::shared_ptr<Lookup> lookup) = 0;
   // What a layer has waited for has come to its end. Any thread.
   virtual void Resume(std::shared_ptr<Lookup> lookup, uint32_t layer) = 0;
+  // The table that lookups started now are of: see Lookup::table. Any thread.
+  virtual uint64_t table() const = 0;
 };
 
 class Lookup : public std::enable_shared_from_this<Lookup> {
@@ -113,7 +121,7 @@ class Lookup : public std::enable_shared_from_this<Lookup> {
   // I/O thread, when all layers are done.
   void CallBack();
 
-  // Caller's thread: see Ticket.
+  // Caller's thread: see Ticket. What is held there is counted, but for prefetches.
   absl::Status Wait(uint32_t layer, absl::Time deadline);
   absl::Status WaitAll(absl::Time deadline);
   bool Done(uint32_t layer) const;
@@ -141,6 +149,7 @@ class Lookup : public std::enable_shared_from_this<Lookup> {
   // Const after Submit. The owner lives as long as anything that may call it.
   std::shared_ptr<LookupOwner> owner;
   pid_t process = getpid();
+  absl::Time submitted;
   absl::Time deadline;
   absl::Duration timeout;
   LookupPriority priority = LookupPriority::kDecode;
@@ -156,6 +165,8 @@ class Lookup : public std::enable_shared_from_this<Lookup> {
   std::vector<uint8_t> dead;         // and of a prefetch
   std::unique_ptr<PrefetchMemory> memory;
 
+  // The generation that its rows are of, all of them: the front of its digest. Set when it starts.
+  uint64_t table = 0;
   bool fills_cache = false;  // for that alone: it says nothing of what is asked for
 
   // Nobody wants it any more: if it has not been started, it need not be.
@@ -165,6 +176,8 @@ class Lookup : public std::enable_shared_from_this<Lookup> {
 
  private:
   absl::Status WaitFor(LookupLayer& layer, absl::Time deadline);
+  // The same of a caller, whose wait is counted.
+  absl::Status Hold(LookupLayer& layer, absl::Time deadline);
 
   std::vector<LookupLayer> layers_;
   size_t layers_left_;

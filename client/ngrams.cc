@@ -81,14 +81,16 @@ size_t NgramDedup::Run(std::span<const int64_t> ids, const NgramColumns& columns
 }
 
 bool Payoff::Try() {
-  if (share_ < worthwhile_ && ++skipped_ < kEvery) return false;
+  if (share_ < worthwhile_ && ++skipped_ < every_) return false;
   skipped_ = 0;
   return true;
 }
 
 void Payoff::Learn(size_t tried, size_t found, double weight) {
   if (tried == 0) return;
+  const bool given_up = share_ < worthwhile_;
   share_ += (static_cast<double>(found) / static_cast<double>(tried) - share_) * weight;
+  every_ = given_up && share_ < worthwhile_ ? std::min(every_ * 2, kMost) : kFirst;
 }
 
 }  // namespace engram

@@ -93,8 +93,9 @@ class NgramDedup {
   uint32_t generation_ = 0;
 };
 
-// Whether it pays to look for something: where it was hardly ever found, only every 16th try is
-// made, so that it is noticed when that changes. Pure; not thread-safe.
+// Whether it pays to look for something. Where it was hardly ever found, only every 16th try is
+// made, so that it is noticed when that changes; while it does not, every 32nd, and so on to every
+// 128th. Pure; not thread-safe.
 class Payoff {
  public:
   // Worth a look while at least `worthwhile` of what is looked up is found.
@@ -105,10 +106,11 @@ class Payoff {
   void Learn(size_t tried, size_t found, double weight);
 
  private:
-  static constexpr uint32_t kEvery = 16;
+  static constexpr uint32_t kFirst = 16, kMost = 128;
 
   double worthwhile_;
   double share_ = 1;
+  uint32_t every_ = kFirst;
   uint32_t skipped_ = 0;
 };
 

@@ -21,6 +21,12 @@ absl::Status ClientOptions::Validate() const {
   }
   if (connect_timeout <= absl::ZeroDuration())
     return complain("connect_timeout", "is not positive");
+  if (follow_interval <= absl::ZeroDuration()) {
+    return complain("follow_interval", "is not positive");
+  }
+  if (follow_generations && expect_digest.has_value()) {
+    return complain("follow_generations", "is set, and so is `expect_digest`");
+  }
   if (resolve_interval <= absl::ZeroDuration()) {
     return complain("resolve_interval", "is not positive");
   }
@@ -38,7 +44,8 @@ absl::Status ClientOptions::Validate() const {
     return complain("hot_ngrams", "is given, but `cache_bytes` is 0");
   }
   if (spin < absl::ZeroDuration()) return complain("spin", "is negative");
-  return absl::OkStatus();
+  const absl::Status status = credentials.Validate();
+  return status.ok() ? status : complain("credentials", absl::StrCat("has ", status.message()));
 }
 
 }  // namespace engram

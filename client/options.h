@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "client/credentials.h"
 #include "client/step.h"
 #include "proto/sha256.h"
 
@@ -20,10 +21,19 @@ struct ClientOptions {
   // for several addresses is as many servers.
   std::vector<std::string> servers;
 
+  // Who the client is, and how it knows servers; by default plaintext without a token.
+  Credentials credentials = {};
+
   // What decides behaviour.
 
   // Refuse any other table; unset: the one table that all servers hold.
   std::optional<Sha256> expect_digest = std::nullopt;
+  // When servers of all rows have made another generation of the table active, use it from the next
+  // lookup on: a lookup's rows are of one generation, whatever comes. Otherwise the client keeps to
+  // the generation that it has connected to, until servers retire it. Not with `expect_digest`.
+  bool follow_generations = false;
+  // How often servers are asked which one is active.
+  absl::Duration follow_interval = absl::Seconds(1);
   // Accept a fleet that does not hold every row; lookups of missing rows then fail.
   bool allow_partial = false;
   // How long Connect waits for the servers to cover the table.

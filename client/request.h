@@ -20,8 +20,9 @@ namespace engram {
 // server that holds `segment`.
 //
 // Invariants
-// 1. A part is done once: when the first of its attempts has brought all rows, or when the last one
-//    that could has failed. It is counted in the layer's `requests` until then.
+// 1. A part is done once: when the first of its attempts has been answered, or when the last one
+//    that could has failed. Rows that an answer names as lost become parts of their own, before. It
+//    is counted in the layer's `requests` until then.
 // 2. Attempts of one part write the same bytes to the same places. None writes after the part, or
 //    its layer, is done: the buffer is the caller's again.
 struct Part {
@@ -42,11 +43,12 @@ struct Part {
   const RowRange segment;
   const size_t begin, end;
   bool done = false;
-  bool replicated = false;               // more than one server holds its rows
-  bool hedged = false;                   // a second server was asked because the first took long
-  uint32_t attempts = 0;                 // that have not ended
-  absl::InlinedVector<size_t, 4> tried;  // servers
-  absl::Status error;                    // of the attempt that ended last
+  bool replicated = false;                 // more than one server holds its rows
+  bool hedged = false;                     // a second server was asked because the first took long
+  uint32_t attempts = 0;                   // that have not ended
+  absl::InlinedVector<size_t, 4> tried;    // servers
+  absl::InlinedVector<size_t, 4> lost_by;  // servers that could not read its rows
+  absl::Status error;                      // of the attempt that ended last
 };
 
 // One part, asked of one server: waiting for credit or in flight on one lane.
@@ -67,6 +69,8 @@ struct Attempt {
   uint32_t next_piece = 0;
   bool checked = false;             // its rows are to be held against their checksums
   std::vector<uint32_t> checksums;  // of the piece that is coming
+  std::vector<size_t> lost;         // rows of the part that the server could not read
+  absl::Status lost_why;            // of the first of them
   absl::Status failure;             // it has failed, and nothing of it is taken any more
 };
 

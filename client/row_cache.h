@@ -72,6 +72,10 @@ class RowCache {
   void Count(const Key& key, uint32_t times);
   void Commit(uint32_t slot) { SetState(slot, kReady); }
   void Release(uint32_t slot) { SetState(slot, kFree); }
+  // Forgets all rows: another table's come. Not while a slot is filling.
+  void Clear() {
+    for (Set& set : sets_) set.states.fill(kFree);
+  }
 
   // Calls visit(layer index, row ids, count) for every n-gram that is there.
   template <typename Visit>

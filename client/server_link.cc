@@ -27,11 +27,12 @@ std::string Authority(const std::string& address) {
 }  // namespace
 
 ServerLink::ServerLink(size_t number, Endpoint endpoint, bool urgent, std::optional<Sha256> wanted,
-                       const Shared& shared, Listener* listener)
+                       absl::Duration refresh, const Shared& shared, Listener* listener)
     : number_(number),
       endpoint_(std::move(endpoint)),
       urgent_(urgent),
       wanted_(wanted),
+      refresh_(refresh),
       shared_(shared),
       listener_(listener),
       status_(absl::UnavailableError(absl::StrCat(label(), ": not connected yet"))),
@@ -69,7 +70,12 @@ absl::Status ServerLink::Begin() {
 }
 
 absl::Status ServerLink::OnConnected() {
-  connection_ = std::make_unique<Http2Connection>(std::move(socket_), Authority(endpoint_.name));
+  ASSIGN_OR_RETURN(TlsSession session, shared_.credentials->NewSession(endpoint_.name));
+  ASSIGN_OR_RETURN(std::string authorization, shared_.credentials->Authorization());
+  socket_.Secure(std::move(session));
+  connection_ = std::make_unique<Http2Connection>(
+      std::move(socket_),
+      Http2Connection::Names{Authority(endpoint_.name), std::move(authorization)}, shared_.wire);
   shared_.loop->Change(connection_->fd(), EPOLLIN, this);
   watching_output_ = false;
   state_ = State::kDescribing;
@@ -104,22 +110,38 @@ absl::Status ServerLink::StartStream() {
   backoff_ = kFirstBackoff;
   last_read_ = absl::Now();
   pinged_ = false;
-  next_tick_ = last_read_ + kQuietBeforePing;
+  next_describe_ = last_read_ + refresh_;
+  next_tick_ = std::min(next_describe_, last_read_ + kQuietBeforePing);
   listener_->OnChange(number_);
   return absl::OkStatus();
 }
 
 absl::Status ServerLink::KeepAlive(absl::Time now) {
+  if (now >= next_describe_) RETURN_IF_ERROR(DescribeAgain());
   const absl::Time quiet_until = last_read_ + kQuietBeforePing;
-  if (now < quiet_until) {
-    next_tick_ = quiet_until;
-    return absl::OkStatus();
+  if (pinged_ && now >= ping_deadline_) {
+    return absl::UnavailableError("the server does not answer any more");
   }
-  if (pinged_) return absl::UnavailableError("the server does not answer any more");
-  pinged_ = true;
-  connection_->Ping();
-  next_tick_ = now + kPingTimeout;
+  if (!pinged_ && now >= quiet_until) {
+    pinged_ = true;
+    connection_->Ping();
+    ping_deadline_ = now + kPingTimeout;
+  }
+  next_tick_ = std::min(next_describe_, pinged_ ? ping_deadline_ : quiet_until);
   return FlushConnection();
+}
+
+absl::Status ServerLink::DescribeAgain() {
+  next_describe_ = absl::InfiniteFuture();
+  describe_ = std::make_unique<UnaryCall>(
+      kMaxDescribeBytes, [this](const absl::StatusOr<std::string>& response) {
+        next_describe_ = absl::Now() + refresh_;
+        next_tick_ = std::min(next_tick_, next_describe_);
+        if (!response.ok()) return;  // What is wrong with the connection shows elsewhere.
+        absl::StatusOr<ServerInfo> info = ParseDescribe(*response, std::nullopt);
+        if (info.ok()) listener_->OnDescribed(number_, *std::move(info));
+      });
+  return describe_->Start(*connection_, kDescribePath, "", kConnectTimeout);
 }
 
 // ---------------------------------------------------------------- the stream
@@ -143,7 +165,7 @@ void ServerLink::OnReady(uint32_t events) {
     status = socket_.FinishConnect();
     if (status.ok()) status = OnConnected();
   } else {
-    if ((events & ~uint32_t{EPOLLOUT}) != 0) {
+    if ((events & ~uint32_t{EPOLLOUT}) != 0 || connection_->pending()) {
       last_read_ = absl::Now();
       pinged_ = false;
       status = connection_->OnReadable(shared_.scratch);
@@ -156,8 +178,8 @@ void ServerLink::OnReady(uint32_t events) {
 
 absl::Status ServerLink::FlushConnection() {
   RETURN_IF_ERROR(connection_->Flush());
-  if (connection_->blocked() != watching_output_) {
-    watching_output_ = connection_->blocked();
+  if (connection_->awaits_writable() != watching_output_) {
+    watching_output_ = connection_->awaits_writable();
     shared_.loop->Change(connection_->fd(), watching_output_ ? EPOLLIN | EPOLLOUT : EPOLLIN, this);
   }
   return absl::OkStatus();

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "client/answer_reader.h"
+#include "client/credentials.h"
 #include "client/describe.h"
 #include "client/event_loop.h"
 #include "client/http2_connection.h"
@@ -32,6 +33,8 @@ class ServerLink final : public EventLoop::Handler {
     virtual ~Listener() = default;
     // A server described itself. Anything but OK keeps the link down (and asks again later).
     virtual absl::Status Accept(size_t link, ServerInfo info) = 0;
+    // A server that was accepted has described itself again.
+    virtual void OnDescribed(size_t link, ServerInfo info) = 0;
     // usable(), tried(), status() or next_tick() is not what it was.
     virtual void OnChange(size_t link) = 0;
     // An answer begins, its rows come, it ends: see AnswerReader::Sink. Anything but OK means that
@@ -47,12 +50,15 @@ class ServerLink final : public EventLoop::Handler {
   struct Shared {
     EventLoop* loop;
     std::span<uint8_t> scratch;  // read into by each in turn
+    CredentialSource* credentials;
+    WireBytes* wire = nullptr;  // counts of all; null: nobody counts
   };
 
   // Borrows `listener`, which knows this link by its number. `urgent`: it goes before links that
-  // are not, whose messages are taken a piece at a time. `wanted` as for ParseDescribe.
+  // are not, whose messages are taken a piece at a time. `wanted` as for ParseDescribe. `refresh`:
+  // how often the server is asked to describe itself again; infinite: never.
   ServerLink(size_t number, Endpoint endpoint, bool urgent, std::optional<Sha256> wanted,
-             const Shared& shared, Listener* listener);
+             absl::Duration refresh, const Shared& shared, Listener* listener);
   ~ServerLink() override;
 
   // Goes on when it is time to. Call it when next_tick() has come.
@@ -103,6 +109,7 @@ class ServerLink final : public EventLoop::Handler {
   void OnDescribed(const absl::StatusOr<std::string>& response);
   absl::Status StartStream();
   absl::Status KeepAlive(absl::Time now);
+  absl::Status DescribeAgain();
   absl::Status FlushConnection();
 
   // Gives the connection up, and tries again later.
@@ -113,6 +120,7 @@ class ServerLink final : public EventLoop::Handler {
   const Endpoint endpoint_;
   const bool urgent_;
   const std::optional<Sha256> wanted_;
+  const absl::Duration refresh_;
   const Shared shared_;
   Listener* const listener_;
 
@@ -128,6 +136,8 @@ class ServerLink final : public EventLoop::Handler {
   absl::Time deadline_;   // of connecting and describing
   absl::Time last_read_;  // something came from the server
   bool pinged_ = false;   // since then
+  absl::Time ping_deadline_;
+  absl::Time next_describe_ = absl::InfiniteFuture();  // while one is under way, too
 
   Socket socket_;  // while it connects
   std::unique_ptr<Http2Connection> connection_;

@@ -8,6 +8,16 @@
 #include "proto/base/status_macros.h"
 
 namespace engram {
+namespace {
+
+const GenerationStatus* FindGeneration(const std::vector<GenerationStatus>& generations,
+                                       const Sha256& digest) {
+  const auto it = std::find_if(generations.begin(), generations.end(),
+                               [&](const GenerationStatus& each) { return each.digest == digest; });
+  return it == generations.end() ? nullptr : &*it;
+}
+
+}  // namespace
 
 ServerSet::ServerSet(const ClientOptions& options, const ServerLink::Shared& shared,
                      Resolver* resolver, Listener* listener)
@@ -51,6 +61,7 @@ void ServerSet::FollowDirectory() {
     }
     server->leaving = true;
     server->ranges.clear();
+    server->generations.clear();
     if (options_.log) options_.log(absl::StrCat("server ", server->endpoint.label, " has gone"));
   }
   for (const Endpoint& endpoint : wanted) Add(endpoint);
@@ -67,8 +78,11 @@ void ServerSet::Add(const Endpoint& endpoint) {
   server.endpoint = endpoint;
   for (size_t i = 0; i < kLanes; ++i) {
     const bool urgent = i == static_cast<size_t>(LookupPriority::kDecode);
-    server.lanes[i].link = std::make_unique<ServerLink>(number * kLanes + i, endpoint, urgent,
-                                                        options_.expect_digest, shared_, this);
+    const absl::Duration refresh = options_.follow_generations && !urgent
+                                       ? options_.follow_interval
+                                       : absl::InfiniteDuration();
+    server.lanes[i].link = std::make_unique<ServerLink>(
+        number * kLanes + i, endpoint, urgent, options_.expect_digest, refresh, shared_, this);
   }
 }
 
@@ -97,8 +111,17 @@ absl::Status ServerSet::Accept(size_t link, ServerInfo info) {
   const std::string& label = server.endpoint.label;
   if (!table_.has_value()) {
     table_ = TableInfo{info.model, info.geometry, info.layout, info.token_map, info.digest, label};
-  } else if (info.digest != table_->digest || info.layout != table_->layout ||
-             info.geometry.params() != table_->geometry.params()) {
+  }
+  server.generations = std::move(info.generations);
+  if (!settled_ && !options_.expect_digest.has_value()) {
+    if (const std::optional<Sha256> chosen = ChooseDigest()) UseDigest(*chosen);
+  }
+  const GenerationStatus* const held = FindGeneration(server.generations, table_->digest);
+  // A client that follows may find its generation gone, and goes on with the next.
+  const bool follows = settled_ && options_.follow_generations;
+  if ((held == nullptr && !follows) || info.layout != table_->layout ||
+      info.geometry.params() != table_->geometry.params()) {
+    server.generations.clear();
     const absl::Status conflict = absl::FailedPreconditionError(
         absl::StrCat("serves the table of digest ", ToHex(info.digest), ", but ", table_->source,
                      " serves that of ", ToHex(table_->digest)));
@@ -107,12 +130,91 @@ absl::Status ServerSet::Accept(size_t link, ServerInfo info) {
         absl::Status(conflict.code(), absl::StrCat(label, " ", conflict.message()));
     return conflict;
   }
-  if (server.leaving) return absl::UnavailableError("is not one of the servers any more");
+  if (server.leaving) {
+    server.generations.clear();
+    return absl::UnavailableError("is not one of the servers any more");
+  }
   server.max_rows = info.max_rows_per_request;
-  if (map_.has_value() && server.ranges == info.ranges) return absl::OkStatus();
-  server.ranges = std::move(info.ranges);
+  if (follows) next_digest_ = FindNextDigest();
+  std::vector<RowRange> ranges = held == nullptr ? std::vector<RowRange>() : held->ranges;
+  if (map_.has_value() && server.ranges == ranges) return absl::OkStatus();
+  server.ranges = std::move(ranges);
   RebuildMap();
   return absl::OkStatus();
+}
+
+void ServerSet::OnDescribed(size_t link, ServerInfo info) {
+  Server& server = *servers_[link / kLanes];
+  if (server.leaving || server.generations.empty() ||
+      info.geometry.params() != table_->geometry.params() || info.layout != table_->layout) {
+    return;
+  }
+  server.generations = std::move(info.generations);
+  next_digest_ = FindNextDigest();
+}
+
+std::optional<Sha256> ServerSet::ChooseDigest() const {
+  std::vector<const Server*> accepted;
+  for (const auto& server : servers_) {
+    if (server != nullptr && !server->generations.empty()) accepted.push_back(server.get());
+  }
+  if (accepted.empty()) return std::nullopt;
+  // Servers name a base before what was published on it.
+  for (const GenerationStatus& candidate : accepted[0]->generations) {
+    bool all_hold = true, active = false;
+    for (const Server* server : accepted) {
+      const GenerationStatus* const held = FindGeneration(server->generations, candidate.digest);
+      all_hold = all_hold && held != nullptr;
+      active = active || (held != nullptr && held->active);
+    }
+    if (all_hold && active) return candidate.digest;
+  }
+  return std::nullopt;
+}
+
+std::optional<Sha256> ServerSet::FindNextDigest() const {
+  std::vector<Sha256> candidates;
+  for (const auto& server : servers_) {
+    if (server == nullptr) continue;
+    for (const GenerationStatus& each : server->generations) {
+      if (each.active && each.digest != table_->digest) candidates.push_back(each.digest);
+    }
+  }
+  for (const Sha256& candidate : candidates) {
+    std::vector<std::vector<RowRange>> active;
+    for (const auto& server : servers_) {
+      const GenerationStatus* const held =
+          server == nullptr ? nullptr : FindGeneration(server->generations, candidate);
+      active.push_back(held != nullptr && held->active ? held->ranges : std::vector<RowRange>());
+    }
+    const ClusterMap map(table_->geometry, active);
+    if (map.Missing(std::vector<bool>(active.size(), true)).empty()) return candidate;
+  }
+  return std::nullopt;
+}
+
+void ServerSet::UseDigest(const Sha256& digest) {
+  if (table_->digest == digest) return;
+  table_->digest = digest;
+  for (const auto& server : servers_) {
+    if (server == nullptr) continue;
+    const GenerationStatus* const held = FindGeneration(server->generations, digest);
+    server->ranges = held == nullptr ? std::vector<RowRange>() : held->ranges;
+  }
+  RebuildMap();
+}
+
+void ServerSet::Settle(const Sha256& digest) {
+  settled_ = true;
+  UseDigest(digest);
+  PublishConnection();
+}
+
+void ServerSet::TakeNextDigest() {
+  if (!next_digest_.has_value()) return;
+  UseDigest(*std::exchange(next_digest_, std::nullopt));
+  if (options_.log) options_.log(absl::StrCat("rows are of the table ", ToHex(table_->digest)));
+  PublishConnection();
 }
 
 void ServerSet::RebuildMap() {
@@ -232,8 +334,8 @@ void ServerSet::PublishConnection() {
   for (const auto& server : servers_) {
     usable.push_back(server != nullptr && Usable(*server));
     if (server == nullptr || server->leaving) continue;
-    connection_.servers.push_back(
-        {server->endpoint.label, ToString(server->endpoint.address), StatusOf(*server)});
+    connection_.servers.push_back({server->endpoint.label, ToString(server->endpoint.address),
+                                   StatusOf(*server), !server->health.healthy()});
     for (const Lane& lane : server->lanes) {
       connection_.all_tried = connection_.all_tried && lane.link->tried();
     }

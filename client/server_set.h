@@ -35,8 +35,9 @@ struct TableInfo {
 
 struct ServerState {
   std::string label;
-  std::string address;  // of this one alone
-  absl::Status status;  // OK while it can be asked
+  std::string address;   // of this one alone
+  absl::Status status;   // OK while it can be asked
+  bool ejected = false;  // put aside
 };
 
 // How far connecting has come, for threads that wait for it.
@@ -104,6 +105,8 @@ class ServerSet final : public ServerLink::Listener {
     return servers_[server]->lanes[static_cast<size_t>(priority)];
   }
   ServerHealth& health(size_t server) { return servers_[server]->health; }
+  // Some server's health() is another now: connection() says so, too.
+  void ShowHealth() { PublishConnection(); }
   AnswerTimes& answer_times(size_t server) { return servers_[server]->answer_times; }
   const std::string& label(size_t server) const { return servers_[server]->endpoint.label; }
   // The server at the other end of a lane.
@@ -115,6 +118,14 @@ class ServerSet final : public ServerLink::Listener {
       for (Lane& lane : server->lanes) visit(lane);
     }
   }
+
+  // Keeps to this table from now on, whatever servers have active: after connecting. Those that do
+  // not hold it hold nothing.
+  void Settle(const Sha256& digest);
+  // Of the table that all rows' servers have active by now, where it is another and the client
+  // follows; TakeNextDigest makes it table()'s.
+  const std::optional<Sha256>& next_digest() const { return next_digest_; }
+  void TakeNextDigest();
 
   // The servers that hold all of `rows`.
   Holders HoldersOf(const RowRange& rows) const;
@@ -142,7 +153,8 @@ class ServerSet final : public ServerLink::Listener {
   struct Server {
     Endpoint endpoint;
     std::array<Lane, kLanes> lanes;
-    std::vector<RowRange> ranges;  // as last described, also while it is down
+    std::vector<RowRange> ranges;  // of the table, as last described, also while it is down
+    std::vector<GenerationStatus> generations;  // as last described; none: not accepted
     uint64_t max_rows = 0;
     ServerHealth health;
     AnswerTimes answer_times;
@@ -150,6 +162,7 @@ class ServerSet final : public ServerLink::Listener {
   };
 
   absl::Status Accept(size_t link, ServerInfo info) override;
+  void OnDescribed(size_t link, ServerInfo info) override;
   void OnChange(size_t link) override;
   absl::Status OnAnswer(size_t link, const StreamResponse& header) override;
   absl::Status OnRows(size_t link, std::span<const uint8_t> bytes) override;
@@ -166,6 +179,12 @@ class ServerSet final : public ServerLink::Listener {
   // Lets go of those that are leaving and have nothing to do.
   void RemoveIdle();
   void RebuildMap();
+  // The first digest that every accepted server holds and one of them has active: the older one
+  // where several are.
+  std::optional<Sha256> ChooseDigest() const;
+  // The digest that servers have active of all rows, where it is not the table's.
+  std::optional<Sha256> FindNextDigest() const;
+  void UseDigest(const Sha256& digest);
   void PublishConnection();
 
   const ClientOptions& options_;
@@ -175,6 +194,8 @@ class ServerSet final : public ServerLink::Listener {
   std::vector<std::unique_ptr<Server>> servers_;  // by number; null: free
   std::optional<TableInfo> table_;
   std::optional<ClusterMap> map_;
+  std::optional<Sha256> next_digest_;
+  bool settled_ = false;
   size_t turn_ = 0;  // among equals
   bool shutdown_ = false;
 

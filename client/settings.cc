@@ -129,6 +129,10 @@ absl::Status ReadClient(const json& value, ClientSettings& settings) {
   return Read(value, settings.client.*Member);
 }
 template <auto Member>
+absl::Status ReadCredentials(const json& value, ClientSettings& settings) {
+  return Read(value, settings.client.credentials.*Member);
+}
+template <auto Member>
 absl::Status ReadOwn(const json& value, ClientSettings& settings) {
   return Read(value, settings.*Member);
 }
@@ -136,6 +140,8 @@ absl::Status ReadOwn(const json& value, ClientSettings& settings) {
 constexpr Field kFields[] = {
     {"servers", ReadClient<&ClientOptions::servers>, true},
     {"expect_digest", ReadClient<&ClientOptions::expect_digest>, true},
+    {"follow_generations", ReadClient<&ClientOptions::follow_generations>, false},
+    {"follow_interval_us", ReadClient<&ClientOptions::follow_interval>, false},
     {"allow_partial", ReadClient<&ClientOptions::allow_partial>, false},
     {"missing_rows", ReadOwn<&ClientSettings::missing_rows>, true},
     {"connect_timeout_us", ReadClient<&ClientOptions::connect_timeout>, false},
@@ -154,6 +160,11 @@ constexpr Field kFields[] = {
     {"cpus", ReadClient<&ClientOptions::cpus>, true},
     {"hedge_share", ReadClient<&ClientOptions::hedge_share>, false},
     {"hedge_after_least_us", ReadClient<&ClientOptions::hedge_after_least>, false},
+    {"tls_ca", ReadCredentials<&Credentials::ca>, true},
+    {"tls_certificate", ReadCredentials<&Credentials::certificate>, true},
+    {"tls_key", ReadCredentials<&Credentials::key>, true},
+    {"tls_server_name", ReadCredentials<&Credentials::server_name>, true},
+    {"token_file", ReadCredentials<&Credentials::token>, true},
 };
 
 const Field* FindField(absl::string_view name) {

@@ -118,10 +118,16 @@ absl::Status Socket::FinishConnect() const {
   return absl::UnavailableError(absl::StrCat("cannot connect: ", std::strerror(error)));
 }
 
-Socket::Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+void Socket::Secure(TlsSession session) {
+  if (session != nullptr) tls_ = std::make_unique<TlsStream>(std::move(session), fd_);
+}
+
+Socket::Socket(Socket&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), tls_(std::move(other.tls_)) {}
 
 Socket& Socket::operator=(Socket&& other) noexcept {
   std::swap(fd_, other.fd_);
+  std::swap(tls_, other.tls_);
   return *this;
 }
 
@@ -130,6 +136,7 @@ Socket::~Socket() {
 }
 
 absl::StatusOr<size_t> Socket::Read(std::span<uint8_t> into) {
+  if (tls_ != nullptr) return tls_->Read(into);
   while (true) {
     const ssize_t got = recv(fd_, into.data(), into.size(), 0);
     if (got > 0) return static_cast<size_t>(got);
@@ -140,6 +147,7 @@ absl::StatusOr<size_t> Socket::Read(std::span<uint8_t> into) {
 }
 
 absl::StatusOr<size_t> Socket::Write(std::span<const uint8_t> bytes) {
+  if (tls_ != nullptr) return tls_->Write(bytes);
   while (true) {
     const ssize_t sent = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (sent >= 0) return static_cast<size_t>(sent);

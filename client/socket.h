@@ -5,12 +5,14 @@
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "client/tls_stream.h"
 
 namespace engram {
 
@@ -36,6 +38,8 @@ class Socket {
   static absl::StatusOr<Socket> StartConnect(const SocketAddress& address);
   // How connecting ended. Unavailable: refused, unreachable, timed out.
   absl::Status FinishConnect() const;
+  // What is read and written from now on is so through the session; null: in plaintext, as before.
+  void Secure(TlsSession session);
 
   Socket() = default;
   Socket(Socket&& other) noexcept;
@@ -43,15 +47,21 @@ class Socket {
   ~Socket();
 
   // How many bytes were read or written; 0: none can be now. Unavailable: the connection is lost,
-  // or closed by the other side.
+  // or closed by the other side. With TLS also as TlsStream.
   absl::StatusOr<size_t> Read(std::span<uint8_t> into);
   absl::StatusOr<size_t> Write(std::span<const uint8_t> bytes);
+
+  bool tls() const { return tls_ != nullptr; }
+  // As of TlsStream; without TLS never.
+  bool pending() const { return tls_ != nullptr && tls_->pending(); }
+  bool waits_for_input() const { return tls_ != nullptr && tls_->waits_for_input(); }
 
   int fd() const { return fd_; }
 
  private:
   explicit Socket(int fd) : fd_(fd) {}
   int fd_ = -1;
+  std::unique_ptr<TlsStream> tls_;  // null: plaintext
 };
 
 }  // namespace engram

@@ -8,9 +8,11 @@
 namespace engram {
 namespace {
 
-// Whether the chunk's rows of that layer are there. Only when that layer of its prefetch is done.
-bool IsThere(const LookupChunk& chunk, uint32_t layer) {
-  return chunk.ahead != nullptr && chunk.ahead->FindLayer(layer)->status.ok();
+// Whether the chunk's rows of that layer are there, and of the lookup's table. Only when that layer
+// of its prefetch is done.
+bool IsThere(const LookupChunk& chunk, uint32_t layer, uint64_t table) {
+  return chunk.ahead != nullptr && chunk.ahead->table == table &&
+         chunk.ahead->FindLayer(layer)->status.ok();
 }
 
 // What a chunk hashes; one of a prefetch, should its rows have to be fetched after all.
@@ -25,14 +27,14 @@ constexpr size_t kCopiedAtOnce = 256 << 10;
 void HashChunks(const Lookup& lookup, const RowHasher& hasher, LookupLayer& layer) {
   const size_t columns = lookup.columns.count();
   for (const LookupChunk& chunk : lookup.chunks) {
-    if (IsThere(chunk, layer.layer)) layer.copies.push_back(&chunk);
+    if (IsThere(chunk, layer.layer, lookup.table)) layer.copies.push_back(&chunk);
   }
   if (layer.copies.size() == lookup.chunks.size()) return;
   layer.own_ids.resize(layer.rows);
   for (const LookupChunk& chunk : lookup.chunks) {
     const std::span<int64_t> rows =
         std::span(layer.own_ids).subspan(chunk.begin * columns, chunk.tokens * columns);
-    if (IsThere(chunk, layer.layer)) {
+    if (IsThere(chunk, layer.layer, lookup.table)) {
       std::fill(rows.begin(), rows.end(), kNoRow);
     } else {
       HashRun(hasher, layer.index, RunOf(chunk, hasher), lookup.columns, rows);
@@ -76,15 +78,19 @@ absl::Status FillIds(const Lookup& lookup, const LayerGeometry& geometry, const 
   return absl::Status(status.code(), absl::StrCat("layer ", layer.layer, ": ", status.message()));
 }
 
-void ZeroMissing(const Lookup& lookup, const LookupLayer& layer) {
+size_t ZeroMissing(const Lookup& lookup, const LookupLayer& layer) {
+  size_t zeroed = 0;
   const size_t columns = lookup.columns.count();
   auto copy = layer.copies.begin();
   for (const uint32_t position : layer.plan->none) {
     const size_t token = position / columns;
     while (copy != layer.copies.end() && (*copy)->begin + (*copy)->tokens <= token) ++copy;
     const bool copied = copy != layer.copies.end() && (*copy)->begin <= token;
-    if (!copied) layer.target.ZeroRow(position);
+    if (copied) continue;
+    layer.target.ZeroRow(position);
+    ++zeroed;
   }
+  return zeroed;
 }
 
 void CopyAhead(const Lookup& lookup, const LookupLayer& layer) {
@@ -107,11 +113,12 @@ void CopyAhead(const Lookup& lookup, const LookupLayer& layer) {
 
 bool FinishAtOnce(Lookup& lookup) {
   size_t bytes = 0;
+  lookup.table = lookup.owner->table();
   for (const LookupLayer& layer : lookup.layers()) {
     bytes += layer.rows * layer.target.row_bytes;
     for (const LookupChunk& chunk : lookup.chunks) {
       if (chunk.ahead == nullptr || !chunk.ahead->Done(layer.layer)) return false;
-      if (!IsThere(chunk, layer.layer)) return false;
+      if (!IsThere(chunk, layer.layer, lookup.table)) return false;
     }
   }
   if (lookup.chunks.empty() || bytes > kCopiedAtOnce) return false;

@@ -24,8 +24,9 @@ TokenRun RunOfAhead(const Lookup& ahead, size_t first, size_t tokens, const RowH
 absl::Status FillIds(const Lookup& lookup, const LayerGeometry& geometry, const RowHasher* hasher,
                      LookupLayer& layer);
 
-// The rows of positions that ask for none, according to the layer's plan, become zeros.
-void ZeroMissing(const Lookup& lookup, const LookupLayer& layer);
+// The rows of positions that ask for none, according to the layer's plan, become zeros. Returns how
+// many.
+size_t ZeroMissing(const Lookup& lookup, const LookupLayer& layer);
 
 // The rows of layer.copies go to their places.
 void CopyAhead(const Lookup& lookup, const LookupLayer& layer);

@@ -53,7 +53,8 @@ absl::StatusOr<std::shared_ptr<Lookup>> ClientCore::NewLookup(size_t layers,
   }
   auto lookup = std::make_shared<Lookup>(layers);
   lookup->timeout = options.timeout;
-  lookup->deadline = absl::Now() + options.timeout;
+  lookup->submitted = absl::Now();
+  lookup->deadline = lookup->submitted + options.timeout;
   lookup->priority = options.priority;
   lookup->on_done = options.on_done;
   lookup->missing = options.missing;
@@ -70,6 +71,7 @@ absl::Status ClientCore::SetLayer(LookupLayer& layer, uint32_t id, size_t rows,
     return absl::InvalidArgumentError(absl::StrCat("layer ", id, ": ", rows, " rows are too many"));
   }
   layer.layer = id;
+  layer.waits = &waits_[layer.index];
   layer.rows = rows;
   layer.target = target;
   layer.target.stream = rows * target.row_bytes >= kStreamBytes;

@@ -19,8 +19,9 @@ constexpr size_t kReadBytes = 64 << 10;
 // One of CallServers' calls, from its address to its response.
 class Asking final : public EventLoop::Handler {
  public:
-  Asking(const ServerCall& call, EventLoop* loop)
+  Asking(const ServerCall& call, CredentialSource& credentials, EventLoop* loop)
       : request_(call),
+        credentials_(credentials),
         loop_(loop),
         call_(call.max_response_bytes,
               [this](absl::StatusOr<std::string> response) { result_ = std::move(response); }) {}
@@ -72,14 +73,19 @@ class Asking final : public EventLoop::Handler {
     if (!connection_.has_value()) {
       RETURN_IF_ERROR(socket_.FinishConnect());
       connected_ = true;
-      connection_.emplace(std::move(socket_), request_.address);
+      ASSIGN_OR_RETURN(TlsSession session, credentials_.NewSession(request_.address));
+      ASSIGN_OR_RETURN(std::string authorization, credentials_.Authorization());
+      socket_.Secure(std::move(session));
+      connection_.emplace(std::move(socket_),
+                          Http2Connection::Names{request_.address, std::move(authorization)});
       RETURN_IF_ERROR(
           call_.Start(*connection_, request_.path, request_.request, deadline_ - absl::Now()));
     } else {
       RETURN_IF_ERROR(connection_->OnReadable(scratch_));
     }
     RETURN_IF_ERROR(connection_->Flush());
-    loop_->Change(connection_->fd(), connection_->blocked() ? EPOLLIN | EPOLLOUT : EPOLLIN, this);
+    loop_->Change(connection_->fd(), connection_->awaits_writable() ? EPOLLIN | EPOLLOUT : EPOLLIN,
+                  this);
     return absl::OkStatus();
   }
 
@@ -91,6 +97,7 @@ class Asking final : public EventLoop::Handler {
   }
 
   const ServerCall& request_;
+  CredentialSource& credentials_;
   EventLoop* const loop_;
   absl::Time deadline_;
   std::vector<SocketAddress> addresses_;
@@ -138,6 +145,7 @@ void UnaryCall::OnEnd(const absl::Status& status) {
 }
 
 std::vector<absl::StatusOr<std::string>> CallServers(const std::vector<ServerCall>& calls,
+                                                     CredentialSource& credentials,
                                                      absl::Duration timeout) {
   std::vector<absl::StatusOr<std::string>> results;
   absl::StatusOr<std::unique_ptr<EventLoop>> loop = EventLoop::Create();
@@ -148,7 +156,7 @@ std::vector<absl::StatusOr<std::string>> CallServers(const std::vector<ServerCal
   const absl::Time deadline = absl::Now() + timeout;
   std::vector<std::unique_ptr<Asking>> asking;
   for (const ServerCall& call : calls) {
-    asking.push_back(std::make_unique<Asking>(call, loop->get()));
+    asking.push_back(std::make_unique<Asking>(call, credentials, loop->get()));
     asking.back()->Start(deadline);
   }
   const auto done = [](const std::unique_ptr<Asking>& each) { return each->done(); };
@@ -161,6 +169,14 @@ std::vector<absl::StatusOr<std::string>> CallServers(const std::vector<ServerCal
     results.push_back(each->result());
   }
   return results;
+}
+
+std::vector<absl::StatusOr<std::string>> CallServers(const std::vector<ServerCall>& calls,
+                                                     const Credentials& credentials,
+                                                     absl::Duration timeout) {
+  const auto source = CredentialSource::Create(credentials);
+  if (source.ok()) return CallServers(calls, **source, timeout);
+  return std::vector<absl::StatusOr<std::string>>(calls.size(), source.status());
 }
 
 }  // namespace engram

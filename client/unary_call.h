@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "client/credentials.h"
 #include "client/http2_connection.h"
 
 namespace engram {
@@ -45,6 +46,11 @@ struct ServerCall {
 // Calls servers, each over a connection of its own, all at once, and waits up to `timeout`. The
 // responses' bytes, or why there are none, in the order of `calls`. Any thread; blocks.
 std::vector<absl::StatusOr<std::string>> CallServers(const std::vector<ServerCall>& calls,
+                                                     CredentialSource& credentials,
+                                                     absl::Duration timeout);
+// The same; where the credentials cannot be used, that is every call's result.
+std::vector<absl::StatusOr<std::string>> CallServers(const std::vector<ServerCall>& calls,
+                                                     const Credentials& credentials,
                                                      absl::Duration timeout);
 
 }  // namespace engram

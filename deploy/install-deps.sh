@@ -4,23 +4,31 @@
 #   deploy/install-deps.sh dev        also what .ci/run checks with
 #   deploy/install-deps.sh fuzz       also what the fuzzers are built with
 #   deploy/install-deps.sh aarch64    also the cross compiler and the emulator
+#   deploy/install-deps.sh packages   also what deploy/packages.sh makes packages with
+#   deploy/install-deps.sh full       also what tests/run.sh full tries packages and images with
 set -euo pipefail
 
 packages=(
   ca-certificates cmake g++ ninja-build pkg-config
-  python3 python3-grpcio python3-numpy python3-torch
+  pybind11-dev python3 python3-dev python3-grpcio python3-numpy python3-torch
   libabsl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
   libcli11-dev libicu-dev libisal-dev libnghttp2-dev libssl-dev libxxhash-dev nlohmann-json3-dev
   libbenchmark-dev libgmock-dev libgtest-dev
-  libhiredis-dev liblmdb-dev librocksdb-dev memcached redis-server
+  libhiredis-dev liblmdb-dev librocksdb-dev memcached openssl python3-yaml redis-server
+  prometheus prometheus-cpp-dev python3-prometheus-client
 )
 case "${1:-}" in
   "") ;;
   dev) packages+=(clang-format clang-tidy shellcheck) ;;
   fuzz) packages+=(clang-14 libclang-rt-14-dev) ;;
+  packages) packages+=(dpkg-dev file) ;;
+  full)
+    packages+=(dpkg-dev file fuse3 lintian mmdebstrap python3-fusepy systemd
+      aardvark-dns catatonit conmon iptables netavark podman runc)
+    ;;
   aarch64) packages+=(g++-aarch64-linux-gnu qemu-user) ;;
   *)
-    echo "error: unknown argument '$1' (none, dev, fuzz or aarch64)" >&2
+    echo "error: unknown argument '$1' (none, dev, fuzz, aarch64, packages or full)" >&2
     exit 2
     ;;
 esac

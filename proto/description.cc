@@ -23,14 +23,6 @@ absl::Status ReadMessage(ProtoReader& in, absl::string_view message, Read read) 
   return in.ok() ? absl::OkStatus() : in.Malformed(message);
 }
 
-template <typename Enum>
-bool ReadEnum(ProtoReader& in, Enum& value) {
-  uint32_t number = 0;
-  const bool ok = in.Uint(number);
-  if (ok) value = static_cast<Enum>(number);
-  return ok;
-}
-
 // A message within a message: a second one goes behind the first.
 bool ReadNested(ProtoReader& in, std::string& message) {
   absl::string_view bytes;
@@ -62,8 +54,10 @@ bool ReadGeneration(ProtoReader& outer, std::vector<Generation>& generations) {
   return ReadMessage(in, "",
                      [&](uint32_t field) {
                        return field == 1   ? in.String(kMaxTextBytes, generation.digest)
-                              : field == 2 ? ReadEnum(in, generation.state)
+                              : field == 2 ? in.Enum(generation.state)
                               : field == 3 ? ReadRange(in, generation.ranges)
+                              : field == 4 ? in.String(kMaxTextBytes, generation.base)
+                              : field == 5 ? in.Uint(generation.changed_rows)
                                            : in.Skip();
                      })
       .ok();
@@ -120,7 +114,7 @@ absl::StatusOr<Description> DecodeDescription(absl::string_view bytes) {
       case 6:
         return ReadGeneration(in, result.generations);
       case 7:
-        return ReadEnum(in, result.state);
+        return in.Enum(result.state);
       case 8:
         return in.Uint(result.shard.index);
       case 9:
@@ -162,7 +156,7 @@ absl::StatusOr<Geometry> DecodeGeometry(absl::string_view bytes) {
       case 8:
         return in.Uints(kMaxLayerId, rows_per_layer);
       case 9:
-        return ReadEnum(in, params.rule);
+        return in.Enum(params.rule);
       case 10:
         return in.Uint(params.row_multiple);
       default:

@@ -33,6 +33,8 @@ struct Generation {
   std::string digest;  // raw bytes; 32 in a well-formed one
   GenerationState state = GenerationState::kUnspecified;
   std::vector<RowRange> ranges;  // of no known geometry yet
+  std::string base;              // of the generation it was published on; empty: loaded
+  uint64_t changed_rows = 0;
 };
 
 // Fields as they came. Messages within it are still serialized: see below. (A message that comes

@@ -16,11 +16,9 @@
 namespace engram {
 namespace {
 
-constexpr absl::string_view kMagic = "ENGRHOTK";
+constexpr absl::string_view kHotKeysMagic = "ENGRHOTK";
 constexpr uint32_t kVersion = 1;
-constexpr uint64_t kMaxBytes = uint64_t{1} << 32;
-
-uint32_t Checksum(absl::string_view bytes) { return Crc32c(bytes.data(), bytes.size()); }
+constexpr uint64_t kMaxHotKeysBytes = uint64_t{1} << 32;
 
 bool TakeKey(ByteCursor& cursor, HotKeys::Key& key, uint32_t& rows) {
   return cursor.Take(key.layer) && cursor.Take(key.column) && cursor.Take(key.count) &&
@@ -55,16 +53,16 @@ absl::StatusOr<HotKeys> MergeHotKeys(std::span<const HotKeys> parts, size_t most
 }
 
 absl::StatusOr<bool> IsHotKeysFile(const std::string& path) {
-  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxBytes));
-  return absl::StartsWith(bytes, kMagic);
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxHotKeysBytes));
+  return absl::StartsWith(bytes, kHotKeysMagic);
 }
 
 absl::Status WriteHotKeys(const std::string& path, const HotKeys& hot) {
-  std::string bytes(kMagic);
+  std::string bytes(kHotKeysMagic);
   AppendBytes(bytes, kVersion);
   AppendBytes(bytes, hot.digest);
   AppendBytes(bytes, uint64_t{hot.keys.size()});
-  AppendBytes(bytes, Checksum(bytes));
+  AppendBytes(bytes, Crc32c(bytes));
   const size_t body = bytes.size();
   for (const HotKeys::Key& key : hot.keys) {
     AppendBytes(bytes, key.layer);
@@ -73,19 +71,19 @@ absl::Status WriteHotKeys(const std::string& path, const HotKeys& hot) {
     AppendBytes(bytes, static_cast<uint32_t>(key.rows.size()));
     AppendAllBytes(bytes, key.rows);
   }
-  AppendBytes(bytes, Checksum(absl::string_view(bytes).substr(body)));
+  AppendBytes(bytes, Crc32c(absl::string_view(bytes).substr(body)));
   return WriteFileAtomically(path, bytes);
 }
 
 absl::StatusOr<HotKeys> ReadHotKeys(const std::string& path) {
-  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxBytes));
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxHotKeysBytes));
   const std::string name = absl::StrCat("hot n-grams ", path, ": ");
   const auto wrong = [&](const auto&... what) {
     return absl::InvalidArgumentError(absl::StrCat(name, what...));
   };
   const absl::string_view all = bytes;
-  if (all.substr(0, kMagic.size()) != kMagic) return wrong("is no such file");
-  ByteCursor cursor(all.substr(kMagic.size()));
+  if (all.substr(0, kHotKeysMagic.size()) != kHotKeysMagic) return wrong("is no such file");
+  ByteCursor cursor(all.substr(kHotKeysMagic.size()));
   HotKeys hot;
   uint32_t version = 0, checksum = 0;
   uint64_t count = 0;
@@ -94,7 +92,7 @@ absl::StatusOr<HotKeys> ReadHotKeys(const std::string& path) {
   }
   const size_t header = all.size() - cursor.rest().size();
   if (!cursor.Take(checksum)) return wrong("is cut off");
-  if (checksum != Checksum(all.substr(0, header))) {
+  if (checksum != Crc32c(all.substr(0, header))) {
     return absl::DataLossError(absl::StrCat(name, "the header is damaged"));
   }
   if (version != kVersion) return wrong("is of version ", version, ", this reads ", kVersion);
@@ -108,7 +106,7 @@ absl::StatusOr<HotKeys> ReadHotKeys(const std::string& path) {
   }
   const absl::string_view keys = body.substr(0, body.size() - cursor.rest().size());
   if (!cursor.Take(checksum) || !cursor.rest().empty()) return wrong("has another length");
-  if (checksum != Checksum(keys)) {
+  if (checksum != Crc32c(keys)) {
     return absl::DataLossError(absl::StrCat(name, "an n-gram is damaged"));
   }
   return hot;

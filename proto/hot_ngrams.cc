@@ -14,8 +14,8 @@
 namespace engram {
 namespace {
 
-constexpr absl::string_view kMagic = "ENGRHOT1";
-constexpr uint64_t kMaxBytes = uint64_t{1} << 32;
+constexpr absl::string_view kHotNgramsMagic = "ENGRHOT1";
+constexpr uint64_t kMaxHotNgramsBytes = uint64_t{1} << 32;
 
 struct Key {
   uint32_t size = 0;
@@ -27,8 +27,6 @@ struct Key {
     return H::combine_contiguous(std::move(h), key.ids.data(), key.size);
   }
 };
-
-uint32_t Checksum(absl::string_view bytes) { return Crc32c(bytes.data(), bytes.size()); }
 
 }  // namespace
 
@@ -70,38 +68,38 @@ std::vector<HotNgrams::Ngram> CountNgrams(const TokenTrace& compressed, uint32_t
 }
 
 absl::Status WriteHotNgrams(const std::string& path, const HotNgrams& hot) {
-  std::string bytes(kMagic);
+  std::string bytes(kHotNgramsMagic);
   bytes.append(reinterpret_cast<const char*>(hot.token_map.data()), hot.token_map.size());
   const uint64_t count = hot.ngrams.size();
   bytes.append(reinterpret_cast<const char*>(&count), sizeof(count));
-  AppendBytes(bytes, Checksum(bytes));
+  AppendBytes(bytes, Crc32c(bytes));
   const size_t body = bytes.size();
   for (const HotNgrams::Ngram& ngram : hot.ngrams) {
     AppendBytes(bytes, ngram.count);
     AppendBytes(bytes, ngram.size);
     for (uint32_t i = 0; i < ngram.size; ++i) AppendBytes(bytes, ngram.ids[i]);
   }
-  AppendBytes(bytes, Checksum(absl::string_view(bytes).substr(body)));
+  AppendBytes(bytes, Crc32c(absl::string_view(bytes).substr(body)));
   return WriteFileAtomically(path, bytes);
 }
 
 absl::StatusOr<HotNgrams> ReadHotNgrams(const std::string& path) {
-  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxBytes));
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxHotNgramsBytes));
   const auto wrong = [&](absl::string_view what) {
     return absl::InvalidArgumentError(absl::StrCat("hot n-grams ", path, ": ", what));
   };
   ByteCursor cursor(bytes);
-  std::array<char, kMagic.size()> magic;
+  std::array<char, kHotNgramsMagic.size()> magic;
   HotNgrams hot;
   uint64_t count = 0;
   uint32_t checksum = 0;
-  if (!cursor.Take(magic) || absl::string_view(magic.data(), magic.size()) != kMagic) {
+  if (!cursor.Take(magic) || absl::string_view(magic.data(), magic.size()) != kHotNgramsMagic) {
     return wrong("is no such file");
   }
   if (!cursor.Take(hot.token_map) || !cursor.Take(count)) return wrong("is cut off");
   const size_t header = bytes.size() - cursor.rest().size();
   if (!cursor.Take(checksum)) return wrong("is cut off");
-  if (checksum != Checksum(absl::string_view(bytes).substr(0, header))) {
+  if (checksum != Crc32c(absl::string_view(bytes).substr(0, header))) {
     return absl::DataLossError(absl::StrCat("hot n-grams ", path, ": the header is damaged"));
   }
   const absl::string_view body = cursor.rest();
@@ -117,7 +115,7 @@ absl::StatusOr<HotNgrams> ReadHotNgrams(const std::string& path) {
   }
   const absl::string_view ngrams = body.substr(0, body.size() - cursor.rest().size());
   if (!cursor.Take(checksum) || !cursor.rest().empty()) return wrong("has another length");
-  if (checksum != Checksum(ngrams)) {
+  if (checksum != Crc32c(ngrams)) {
     return absl::DataLossError(absl::StrCat("hot n-grams ", path, ": an n-gram is damaged"));
   }
   return hot;

@@ -13,14 +13,6 @@ namespace {
 constexpr size_t kMaxMessageBytes = 4096;
 constexpr uint64_t kMaxChecksums = uint64_t{1} << 20;  // a piece has a few thousand rows
 
-template <typename Enum>
-bool ReadEnum(ProtoReader& in, Enum& value) {
-  uint32_t number = 0;
-  if (!in.Uint(number)) return false;
-  value = static_cast<Enum>(number);
-  return true;
-}
-
 // One RowFailure message.
 bool ReadFailure(ProtoReader& in, std::vector<std::pair<uint32_t, uint32_t>>& failures) {
   absl::string_view bytes;
@@ -89,7 +81,7 @@ absl::StatusOr<size_t> DecodeResponseHeader(const uint8_t* data, size_t size, si
         ok = in.Uint(response.request_id);
         break;
       case 2:
-        ok = ReadEnum(in, response.kind);
+        ok = in.Enum(response.kind);
         break;
       case 3:
         ok = in.Uint(response.code);
@@ -131,11 +123,20 @@ absl::StatusOr<size_t> DecodeResponseHeader(const uint8_t* data, size_t size, si
 }
 
 size_t EncodeAnswerHeader(uint64_t request_id, uint32_t piece, bool last,
+                          std::span<const std::pair<uint32_t, uint32_t>> failures,
                           std::span<const uint32_t> checksums, uint64_t rows_bytes, uint8_t* out) {
   uint8_t* end = WriteUint(1, request_id, out);
   end = WriteUint(2, static_cast<uint32_t>(ResponseKind::kAnswer), end);
   if (piece != 0) end = WriteUint(5, piece, end);
   if (last) end = WriteUint(6, 1, end);
+  for (const auto& [position, code] : failures) {
+    uint8_t fields[kMaxFailureBytes];
+    const uint8_t* const fields_end = WriteUint(2, code, WriteUint(1, position, fields));
+    const auto bytes = static_cast<size_t>(fields_end - fields);
+    end = WriteLengthTag(7, bytes, end);
+    std::memcpy(end, fields, bytes);
+    end += bytes;
+  }
   if (!checksums.empty()) {
     end = WriteLengthTag(8, checksums.size_bytes(), end);
     std::memcpy(end, checksums.data(), checksums.size_bytes());

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -78,13 +79,15 @@ struct StreamResponse {
 absl::StatusOr<size_t> DecodeResponseHeader(const uint8_t* data, size_t size, size_t message_bytes,
                                             StreamResponse& response);
 
-// Bytes that EncodeAnswerHeader writes at most, checksums apart.
+// Bytes that EncodeAnswerHeader writes at most, failures and checksums apart; and for each failure.
 inline constexpr size_t kMaxAnswerHeader = 64;
+inline constexpr size_t kMaxFailureBytes = 14;
 
-// Writes everything of an answer but the row bytes to `out`, which must hold kMaxAnswerHeader bytes
-// and the checksums' (may be none), and returns how many; exactly `rows_bytes` bytes of rows must
-// follow directly.
+// Writes everything of an answer but the row bytes to `out`, which must hold kMaxAnswerHeader
+// bytes, and those of the failures (position within the request, code) and the checksums (both may
+// be none), and returns how many; exactly `rows_bytes` bytes of rows must follow directly.
 size_t EncodeAnswerHeader(uint64_t request_id, uint32_t piece, bool last,
+                          std::span<const std::pair<uint32_t, uint32_t>> failures,
                           std::span<const uint32_t> checksums, uint64_t rows_bytes, uint8_t* out);
 
 // Whole messages without rows: a request's one last answer when it failed, and the drain notice.

@@ -9,21 +9,30 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <string>
 #include <unordered_set>
 
+#include "absl/strings/str_cat.h"
 #include "engram/v1/engram.grpc.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "service/answer_pool.h"
+#include "service/change_thread.h"
+#include "service/client_limits.h"
 #include "service/completion.h"
+#include "service/metrics.h"
+#include "service/security.h"
 #include "service/server_options.h"
+#include "service/slow_requests.h"
+#include "storage/generations.h"
 #include "storage/table.h"
 
 namespace engram {
 
 // Only GatherStream is raw: its messages are encoded by hand (proto/wire.h).
-using AsyncEngramService =
-    v1::EngramService::WithRawMethod_GatherStream<v1::EngramService::WithAsyncMethod_Gather<
-        v1::EngramService::WithAsyncMethod_Describe<v1::EngramService::Service>>>;
+using AsyncEngramService = v1::EngramService::WithRawMethod_GatherStream<
+    v1::EngramService::WithAsyncMethod_Gather<v1::EngramService::WithAsyncMethod_Describe<
+        v1::EngramService::WithAsyncMethod_Publish<v1::EngramService::WithAsyncMethod_Activate<
+            v1::EngramService::WithAsyncMethod_Retire<v1::EngramService::Service>>>>>>;
 using AsyncHealthService = grpc::health::v1::Health::WithAsyncMethod_Check<
     grpc::health::v1::Health::WithAsyncMethod_Watch<grpc::health::v1::Health::Service>>;
 
@@ -85,7 +94,11 @@ enum class Phase { kServing, kDraining, kEnding, kClosing };
 // Belongs to its queue's thread once that runs.
 struct CallContext {
   const Table& table;
+  Generations& generations;
+  ChangeThread& changes;  // of generations
   const ServerOptions& options;
+  Security& security;
+  ClientLimits& limits;
   AsyncEngramService& engram;
   AsyncHealthService& health;
   std::shared_ptr<AnswerPool> pool;
@@ -95,21 +108,42 @@ struct CallContext {
   Turns answers = {};  // notices, errors and decode
   Turns prefill = {};
   absl::Time last_decode = absl::InfinitePast();  // when the last decode request came
+  // What is held, as this thread knows it; brought up to date by whoever looks at it.
+  std::shared_ptr<const GenerationSet> held = nullptr;
+  uint64_t held_version = 0;
   // Call objects alive, those that wait for a call included. A queue must not be shut down before
   // they are gone: they would start operations on it.
   size_t calls = 0;
+  std::shared_ptr<ServerCounters> counters = std::make_shared<ServerCounters>();
+  std::shared_ptr<SlowRequests> slow = std::make_shared<SlowRequests>();
+
+  // Of whom and what, and the error that it was answered by.
+  void LogError(absl::string_view what, const std::string& peer, const absl::Status& status) const {
+    if (!options.log) return;
+    options.log(absl::StrCat(what, " of ", peer, ": ", absl::StatusCodeToString(status.code()),
+                             ": ", status.message()));
+  }
+
+  const GenerationSet& Held() {
+    if (const uint64_t version = generations.version(); version != held_version) {
+      held = generations.current();
+      held_version = version;
+    }
+    return *held;
+  }
 };
 
 // Counts the object that holds it.
 class CallCount {
  public:
-  explicit CallCount(CallContext& context) : context_(context) { ++context_.calls; }
-  ~CallCount() { --context_.calls; }
+  explicit CallCount(CallContext& context) : CallCount(context.calls) {}
+  explicit CallCount(size_t& calls) : calls_(calls) { ++calls_; }
+  ~CallCount() { --calls_; }
   CallCount(const CallCount&) = delete;
   CallCount& operator=(const CallCount&) = delete;
 
  private:
-  CallContext& context_;
+  size_t& calls_;
 };
 
 }  // namespace engram

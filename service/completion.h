@@ -2,6 +2,9 @@
 #ifndef ENGRAM_SERVICE_COMPLETION_H_
 #define ENGRAM_SERVICE_COMPLETION_H_
 
+#include <grpc/support/time.h>
+#include <grpcpp/alarm.h>
+
 #include <functional>
 #include <utility>
 
@@ -47,6 +50,13 @@ class Completion {
  private:
   const std::function<void(bool)> then_;
 };
+
+// Has the queue's thread run `back`, which sees all that this one has done. From any thread;
+// whatever belongs to `back` may be gone when it returns.
+inline void BringBack(grpc::Alarm& alarm, grpc::CompletionQueue* queue, Completion& back) {
+  const gpr_timespec now = gpr_now(GPR_CLOCK_MONOTONIC);
+  alarm.Set(queue, now, back.Tag());  // All else has been read before the tag is taken.
+}
 
 // While it lives, ThreadSanitizer does not look at this thread's reads: for taking apart what
 // gRPC's threads have received, whose order it does not see.

@@ -1,20 +1,27 @@
 // engramd: loads one shard of a checkpoint's Engram tables and serves it until SIGTERM.
 #include <malloc.h>
-#include <signal.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
+#include <functional>
 #include <iostream>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "proto/base/file.h"
 #include "proto/base/process_tuning.h"
 #include "proto/base/status_macros.h"
-#include "proto/version.h"
+#include "service/config_file.h"
+#include "service/end_signals.h"
+#include "service/engramd_flags.h"
+#include "service/health_port.h"
+#include "service/log.h"
+#include "service/metrics_exporter.h"
 #include "service/server.h"
+#include "service/startup.h"
+#include "storage/disk/disk_table.h"
 #include "storage/table.h"
 #include "storage/verifier.h"
+#include "storage/warm_up.h"
 
 namespace engram {
 namespace {
@@ -22,115 +29,32 @@ namespace {
 // How long clients have to move away before streams are ended, and how long answers may then take.
 constexpr absl::Duration kDrainGrace = absl::Seconds(10);
 
-struct Flags {
-  std::string checkpoint;
-  std::string shard = "0/1";
-  std::string shard_map;
-  std::string store = "memory";
-  std::string sidecar;
-  std::string expect_digest;
-  uint32_t load_threads = 0;
-  uint64_t spin_us = 0;
-  uint64_t memory_budget = 0;
-  uint64_t verify_mb_s = 500;
-  uint64_t verify_interval_s = 0;
-  uint64_t drain_ms = 500;
-  ServerOptions server;
-};
+using LogLine = std::function<void(absl::string_view)>;
 
-void AddFlags(CLI::App& app, Flags& flags) {
-  app.add_option("--checkpoint", flags.checkpoint,
-                 "Hugging Face checkpoint directory: config.json, the safetensors files that hold "
-                 "Engram tables (with index), tokenizer.json where there is one")
-      ->required();
-  app.add_option("--shard", flags.shard,
-                 "I/N: the I-th of N equal ranges of every layer's rows; with --shard-map a name")
-      ->capture_default_str();
-  app.add_option("--shard-map", flags.shard_map,
-                 "JSON file that says what each shard holds, by shares or by ranges of rows");
-  app.add_option(
-         "--store", flags.store,
-         "Where rows live while they are served: memory, or mapped (the checkpoint's files, "
-         "through the page cache)")
-      ->capture_default_str();
-  app.add_option("--memory-budget", flags.memory_budget,
-                 "Bytes that a `memory` shard may take (0: what the machine or cgroup has left)")
-      ->capture_default_str();
-  app.add_option("--listen", flags.server.listen,
-                 "host:port (port 0 picks one) or unix:PATH of the lookup service")
-      ->capture_default_str();
-  app.add_option("--health", flags.server.health, "A second address for health checks alone");
-  app.add_option("--sidecar", flags.sidecar,
-                 "File written by `engramctl digest` (default: engram.sidecar in the checkpoint)");
-  app.add_option("--expect-digest", flags.expect_digest,
-                 "Refuse any table but this (64 hex digits)");
-  app.add_option("--threads", flags.server.threads,
-                 "Threads that poll and gather (0: one per core)")
-      ->capture_default_str();
-  app.add_option("--load-threads", flags.load_threads, "Threads that load (0: one per core)")
-      ->capture_default_str();
-  app.add_option("--spin-us", flags.spin_us,
-                 "Microseconds a thread polls before it sleeps; 0: an idle server takes no CPU")
-      ->capture_default_str();
-  app.add_option("--verify-mb-s", flags.verify_mb_s,
-                 "Megabytes of rows verified a second in the background (0: as fast as can be)")
-      ->capture_default_str();
-  app.add_option("--verify-interval", flags.verify_interval_s,
-                 "Seconds between two verifications of all rows (0: only what the load has not "
-                 "verified)")
-      ->capture_default_str();
-  app.add_option("--drain-ms", flags.drain_ms,
-                 "On SIGTERM: milliseconds between telling clients and ending their streams")
-      ->capture_default_str();
-  app.add_option("--max-rows-per-request", flags.server.max_rows_per_request,
-                 "Rows that one request of a stream may ask for")
-      ->capture_default_str();
-  app.add_option("--max-request-bytes", flags.server.max_request_bytes,
-                 "Bytes of one request message; must hold 8 for each row")
-      ->capture_default_str();
-  app.add_option("--max-requests-in-flight", flags.server.max_requests_in_flight,
-                 "Requests of one stream that wait for answers; more are refused")
-      ->capture_default_str();
-  app.set_version_flag("--version", kVersion);
+// null: no metrics are asked for.
+absl::StatusOr<std::unique_ptr<MetricsExporter>> StartMetrics(const EngramdFlags& flags,
+                                                              const Startup& startup) {
+  if (flags.metrics.empty()) return nullptr;
+  return MetricsExporter::Start({flags.metrics, flags.shard, flags.store, &startup});
 }
 
-void PrintLog(absl::string_view line) { std::cerr << absl::StrCat(line, "\n") << std::flush; }
-
-absl::StatusOr<LoadOptions> ToLoadOptions(const Flags& flags) {
-  LoadOptions options;
-  options.checkpoint = flags.checkpoint;
-  options.sidecar = flags.sidecar;
-  options.memory_budget = flags.memory_budget;
-  ASSIGN_OR_RETURN(options.store, ParseStoreKind(flags.store));
-  if (flags.shard_map.empty()) {
-    ASSIGN_OR_RETURN(options.shard, Shard::Parse(flags.shard));
-  } else {
-    ASSIGN_OR_RETURN(const std::string text, ReadFile(flags.shard_map, kMaxShardMapBytes));
-    ASSIGN_OR_RETURN(options.shard_map, ShardMap::Parse(text, flags.shard_map));
-    ASSIGN_OR_RETURN(options.shard, options.shard_map->Find(flags.shard));
-  }
-  if (!flags.expect_digest.empty()) {
-    ASSIGN_OR_RETURN(options.expect_digest, Sha256FromHex(flags.expect_digest));
-  }
-  options.threads = flags.load_threads;
-  options.log = PrintLog;
-  return options;
-}
-
-void PrintServing(const Table& table, const Server& server) {
+void PrintServing(const Table& table, const Sha256& digest, const Server& server,
+                  const MetricsExporter* metrics) {
   std::string line =
-      absl::StrCat("serving model=", table.model, " digest=", ToHex(table.digest),
+      absl::StrCat("serving model=", table.model, " digest=", ToHex(digest),
                    " shard=", table.shard.ToString(), " rows=", TotalRows(table.rows->ranges()),
                    " bytes=", table.rows->bytes(), " listen=", server.address());
   if (!server.health_address().empty()) absl::StrAppend(&line, " health=", server.health_address());
+  if (metrics != nullptr) absl::StrAppend(&line, " metrics=", metrics->address());
   std::cout << line << std::endl;
 }
 
 // null where the load has verified every row and nobody asks for more.
-std::unique_ptr<Verifier> StartVerifier(const Flags& flags, const RowStore& rows) {
+std::unique_ptr<Verifier> StartVerifier(const EngramdFlags& flags, const RowStore& rows,
+                                        const LogLine& log) {
   VerifierOptions options;
   options.bytes_per_second = flags.verify_mb_s * 1'000'000;
-  options.log = PrintLog;
+  options.log = log;
   if (flags.verify_interval_s != 0) {
     options.interval = absl::Seconds(static_cast<int64_t>(flags.verify_interval_s));
   } else if (rows.state().verified_passes != 0) {
@@ -139,29 +63,74 @@ std::unique_ptr<Verifier> StartVerifier(const Flags& flags, const RowStore& rows
   return std::make_unique<Verifier>(rows, std::move(options));
 }
 
-absl::Status Run(const Flags& flags) {
-  // Blocked in every thread: the main thread takes them when it has nothing else to do.
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
+// What is to be over before lookups are served, beside the load.
+absl::Status Prepare(const EngramdFlags& flags, const RowStore& rows, const LogLine& log,
+                     Startup& startup) {
+  const auto parallel = [&](const char* what) {
+    return ParallelOptions{flags.load_threads, what, log, &startup.progress()};
+  };
+  if (flags.ready_after == "verified" && rows.state().verified_passes == 0) {
+    startup.Enter(StartupState::kVerifying);
+    RETURN_IF_ERROR(VerifyAll(rows, parallel("verifying")));
+    rows.state().verified_passes = 1;
+  }
+  if (flags.warm_up && flags.store == "mapped") {
+    startup.Enter(StartupState::kWarming);
+    return WarmUp(rows, parallel("warming"));
+  }
+  if (flags.warm_up) log(absl::StrCat("a `", flags.store, "` store has nothing to warm up"));
+  return absl::OkStatus();
+}
 
-  ASSIGN_OR_RETURN(const LoadOptions load, ToLoadOptions(flags));
+void LogSlow(const Server& server, const LogLine& log) {
+  const std::vector<SlowRequest> slow = server.slow_requests();
+  log(absl::StrCat(slow.size(), " slowest requests of the last two minutes:"));
+  for (const SlowRequest& request : slow) log(ToString(request));
+}
+
+absl::Status Run(const EngramdFlags& flags, const LogLine& log) {
+  static EndSignals& signals = *new EndSignals(log);  // before there are threads
+  ASSIGN_OR_RETURN(LoadOptions load, ToLoadOptions(flags));
+  load.log = log;
   ServerOptions options = flags.server;
   options.spin = absl::Microseconds(flags.spin_us);
+  options.security.log = log;
+  options.log = log;
   RETURN_IF_ERROR(options.Validate());
-  ASSIGN_OR_RETURN(Table loaded, LoadTable(load));
+  DiskOptions disk = flags.disk;
+  disk.data_dir = flags.data_dir;
+  Startup startup(log);
+  load.progress = &startup.progress();
+  std::shared_ptr<HealthPort> health;
+  if (!options.health.empty()) {
+    ASSIGN_OR_RETURN(health, HealthPort::Start(options.health));
+    log(absl::StrCat("health at ", health->address()));
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<MetricsExporter> metrics, StartMetrics(flags, startup));
+  if (metrics != nullptr) log(absl::StrCat("metrics at ", metrics->address()));
+  startup.Enter(StartupState::kLoading);
+  ASSIGN_OR_RETURN(Table loaded,
+                   load.store == StoreKind::kRocksDb ? OpenDiskTable(load, disk) : LoadTable(load));
   malloc_trim(0);  // What parsing took is not kept for answers.
   const auto table = std::make_shared<const Table>(std::move(loaded));
+  RETURN_IF_ERROR(Prepare(flags, *table->rows, log, startup));
 
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // While loading, SIGTERM ends us at once.
-  ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Start(table, options));
-  PrintServing(*table, *server);
-  const std::unique_ptr<Verifier> verifier = StartVerifier(flags, *table->rows);
-  int signal = 0;
-  sigwait(&signals, &signal);
-  std::cerr << "signal " << signal << ": draining" << std::endl;
+  std::unique_ptr<Generations> generations;
+  if (flags.data_dir.empty()) {
+    generations = std::make_unique<Generations>(table);
+  } else {
+    ASSIGN_OR_RETURN(generations, Generations::Open(table, flags.data_dir, log));
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<Server> server,
+                   Server::Start(table, options, generations.get(), health));
+  signals.Serve([&] { LogSlow(*server, log); });
+  startup.Enter(StartupState::kServing);
+  if (metrics != nullptr) metrics->SetServing(table.get(), generations.get(), server.get());
+  PrintServing(*table, generations->current()->active().digest, *server, metrics.get());
+  const std::unique_ptr<Verifier> verifier = StartVerifier(flags, *table->rows, log);
+  signals.Wait();
   server->Stop(absl::Milliseconds(flags.drain_ms), kDrainGrace);
+  metrics.reset();  // Before what it looks at.
   return absl::OkStatus();
 }
 
@@ -171,10 +140,17 @@ int Main(int argc, char** argv) {
   app.failure_message([](const CLI::App*, const CLI::Error& error) {
     return absl::StrCat("error: ", error.what(), " (see --help)\n");
   });
-  Flags flags;
+  EngramdFlags flags;
   AddFlags(app, flags);
   CLI11_PARSE(app, argc, argv);
-  const absl::Status status = Run(flags);
+  if (flags.print_config) {
+    std::cout << ConfigText(app) << std::flush;
+    return 0;
+  }
+  static Log& log = *new Log(flags.log_format == "json");  // gRPC's threads outlive this function
+  log.TakeGrpcErrors();
+  const absl::Status status =
+      Run(flags, [](absl::string_view line) { log.Write(LogLevel::kInfo, line); });
   if (status.ok()) return 0;
   std::cerr << "error: " << status.message() << std::endl;
   return 1;

@@ -1,6 +1,7 @@
 #include "service/health_calls.h"
 
 #include <string>
+#include <utility>
 
 namespace engram {
 namespace {
@@ -8,31 +9,29 @@ namespace {
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 
-bool IsOurs(const std::string& service) {
-  return service.empty() || service == v1::EngramService::service_full_name();
-}
-
-HealthCheckResponse Respond(const CallContext& context, const std::string& service) {
+HealthCheckResponse Respond(const HealthContext& context, const std::string& service) {
   HealthCheckResponse response;
-  if (!IsOurs(service)) {
-    response.set_status(HealthCheckResponse::SERVICE_UNKNOWN);
+  if (service == "liveness") {
+    response.set_status(HealthCheckResponse::SERVING);
+  } else if (service.empty() || service == v1::EngramService::service_full_name()) {
+    response.set_status(context.ready() ? HealthCheckResponse::SERVING
+                                        : HealthCheckResponse::NOT_SERVING);
   } else {
-    const bool serving = context.phase == Phase::kServing && !context.table.rows->state().failed();
-    response.set_status(serving ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING);
+    response.set_status(HealthCheckResponse::SERVICE_UNKNOWN);
   }
   return response;
 }
 
 class CheckCall {
  public:
-  explicit CheckCall(CallContext& context)
-      : context_(context),
-        count_(context),
+  explicit CheckCall(std::shared_ptr<const HealthContext> context)
+      : context_(std::move(context)),
+        count_(context_->calls),
         writer_(&server_context_),
         started_([this](bool ok) { OnStarted(ok); }),
         finished_([this](bool) { delete this; }) {
-    context_.health.RequestCheck(&server_context_, &request_, &writer_, context_.queue.get(),
-                                 context_.queue.get(), started_.Tag());
+    context_->health.RequestCheck(&server_context_, &request_, &writer_, context_->queue,
+                                  context_->queue, started_.Tag());
   }
 
  private:
@@ -41,15 +40,16 @@ class CheckCall {
       delete this;
       return;
     }
-    if (context_.phase < Phase::kEnding) new CheckCall(context_);
-    if (IsOurs(request_.service())) {
-      writer_.Finish(Respond(context_, request_.service()), grpc::Status::OK, finished_.Tag());
+    if (!context_->ending()) new CheckCall(context_);
+    const HealthCheckResponse response = Respond(*context_, request_.service());
+    if (response.status() != HealthCheckResponse::SERVICE_UNKNOWN) {
+      writer_.Finish(response, grpc::Status::OK, finished_.Tag());
     } else {
       writer_.FinishWithError({grpc::StatusCode::NOT_FOUND, "unknown service"}, finished_.Tag());
     }
   }
 
-  CallContext& context_;
+  const std::shared_ptr<const HealthContext> context_;
   const CallCount count_;
   grpc::ServerContext server_context_;
   HealthCheckRequest request_;
@@ -60,19 +60,19 @@ class CheckCall {
 // Says the state at once, and again when it changes. Runs on its queue's thread alone.
 class WatchCall final : public LongCall {
  public:
-  explicit WatchCall(CallContext& context)
-      : context_(context),
-        count_(context),
+  explicit WatchCall(std::shared_ptr<const HealthContext> context)
+      : context_(std::move(context)),
+        count_(context_->calls),
         writer_(&server_context_),
         started_([this](bool ok) { OnStarted(ok); }),
         written_([this](bool ok) { OnWritten(ok); }),
         finished_([this](bool) { OnFinished(); }),
         closed_([this](bool) { OnClosed(); }) {
     server_context_.AsyncNotifyWhenDone(closed_.Tag());
-    context_.health.RequestWatch(&server_context_, &request_, &writer_, context_.queue.get(),
-                                 context_.queue.get(), started_.Tag());
+    context_->health.RequestWatch(&server_context_, &request_, &writer_, context_->queue,
+                                  context_->queue, started_.Tag());
   }
-  ~WatchCall() override { context_.long_calls.erase(this); }
+  ~WatchCall() override { context_->long_calls.erase(this); }
 
   void BeginDrain() override { Say(); }
   void OnStoreFailure() override { Say(); }
@@ -87,10 +87,10 @@ class WatchCall final : public LongCall {
       delete this;
       return;
     }
-    if (context_.phase < Phase::kEnding) new WatchCall(context_);
-    context_.long_calls.insert(this);
+    if (!context_->ending()) new WatchCall(context_);
+    context_->long_calls.insert(this);
     Say();
-    if (context_.phase >= Phase::kEnding) End();
+    if (context_->ending()) End();
   }
 
   void Say() {
@@ -98,7 +98,7 @@ class WatchCall final : public LongCall {
       again_ = true;
       return;
     }
-    const HealthCheckResponse response = Respond(context_, request_.service());
+    const HealthCheckResponse response = Respond(*context_, request_.service());
     if (response.status() == said_) return;
     said_ = response.status();
     writing_ = true;
@@ -133,7 +133,7 @@ class WatchCall final : public LongCall {
     if (closed_done_) delete this;
   }
 
-  CallContext& context_;
+  const std::shared_ptr<const HealthContext> context_;
   const CallCount count_;
   grpc::ServerContext server_context_;
   HealthCheckRequest request_;
@@ -150,7 +150,18 @@ class WatchCall final : public LongCall {
 
 }  // namespace
 
-void ListenForHealthCheck(CallContext& context) { new CheckCall(context); }
-void ListenForHealthWatch(CallContext& context) { new WatchCall(context); }
+void ListenForHealth(std::shared_ptr<const HealthContext> context) {
+  new CheckCall(context);
+  new WatchCall(std::move(context));
+}
+
+void ListenForHealth(CallContext& context) {
+  ListenForHealth(std::make_shared<const HealthContext>(HealthContext{
+      context.health, context.queue.get(), context.long_calls, context.calls,
+      [&context] {
+        return context.phase == Phase::kServing && !context.table.rows->state().failed();
+      },
+      [&context] { return context.phase >= Phase::kEnding; }}));
+}
 
 }  // namespace engram

@@ -27,7 +27,7 @@ absl::Status ServerOptions::Validate() const {
   if (spin < absl::ZeroDuration() || spin > absl::Seconds(1)) {
     return complain("spin", "is not between 0 and 1 second");
   }
-  return absl::OkStatus();
+  return security.Validate(listen);
 }
 
 }  // namespace engram

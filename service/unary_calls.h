@@ -3,6 +3,7 @@
 #define ENGRAM_SERVICE_UNARY_CALLS_H_
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "engram/v1/engram.pb.h"
 #include "service/call.h"
 
@@ -14,6 +15,11 @@ void ListenForGather(CallContext& context);
 
 // Rows that a unary Gather may ask for: so many fit into the 4 MB that gRPC clients receive.
 uint64_t MaxUnaryRows(const RowLayout& layout);
+
+// Counts a unary Gather among the requests for rows, when it is over.
+void CountUnaryGather(CallContext& context, const v1::GatherRequest& request,
+                      const v1::GatherResponse& response, const absl::Status& status,
+                      absl::Duration took);
 
 }  // namespace engram
 

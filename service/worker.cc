@@ -14,8 +14,13 @@ const gpr_timespec kForEver = gpr_inf_future(GPR_CLOCK_MONOTONIC);
 }  // namespace
 
 Worker::Worker(CallContext context)
-    : context_(std::move(context)), store_failure_([this](bool) {
+    : context_(std::move(context)),
+      store_failure_([this](bool) {
         for (LongCall* call : context_.long_calls) call->OnStoreFailure();
+      }),
+      held_changed_([this](bool) {
+        held_change_told_ = false;
+        context_.Held();
       }) {
   for (const Phase phase : {Phase::kDraining, Phase::kEnding, Phase::kClosing}) {
     phases_[static_cast<size_t>(phase) - 1] =
@@ -44,8 +49,12 @@ void Worker::Tell(Phase phase) { Set(*phases_[static_cast<size_t>(phase) - 1]); 
 
 void Worker::TellStoreFailure() { Set(store_failure_); }
 
+void Worker::TellHeldChanged() {
+  if (!held_change_told_.exchange(true)) Set(held_changed_);
+}
+
 void Worker::Set(Notice& notice) {
-  notice.alarm.Set(context_.queue.get(), gpr_now(GPR_CLOCK_MONOTONIC), notice.completion.Tag());
+  BringBack(notice.alarm, context_.queue.get(), notice.completion);
 }
 
 // Brings a new phase to the calls, on their thread.

@@ -5,6 +5,7 @@
 #include <grpcpp/alarm.h>
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <thread>
 
@@ -30,6 +31,8 @@ class Worker {
 
   // Any thread. Brings the phase, which the server has entered, to the calls. Once for each.
   void Tell(Phase phase);
+  // Any thread, before Tell(kClosing). Has the thread let go of generations that are held no more.
+  void TellHeldChanged();
   // Any thread, at most once, before Tell(kClosing). Brings the failure of the store to the calls.
   void TellStoreFailure();
 
@@ -53,8 +56,10 @@ class Worker {
   CallContext context_;
   std::array<std::unique_ptr<Notice>, 3> phases_;  // of kDraining, kEnding, kClosing
   Notice store_failure_;
-  bool closing_ = false;    // kClosing has come to the thread
-  bool shut_down_ = false;  // the queue
+  Notice held_changed_;
+  std::atomic<bool> held_change_told_{false};  // and has not come to the thread yet
+  bool closing_ = false;                       // kClosing has come to the thread
+  bool shut_down_ = false;                     // the queue
   std::thread thread_;
 };
 

@@ -148,10 +148,22 @@ absl::StatusOr<TokenMap> IdentityMap(uint32_t tokens) {
   return TokenMap::Create(std::move(ids));
 }
 
-// tokenizer.json is what the map derives from, so it goes before a copy in the sidecar.
+// The map of a tokenizer.json of this hash: the sidecar's, where it was made from the same.
+absl::StatusOr<TokenMap> MapOfTokenizer(const std::string& tokenizer, const Sha256& hash,
+                                        const std::string& sidecar_path) {
+  absl::StatusOr<Sidecar> sidecar = ReadSidecar(sidecar_path);
+  if (sidecar.ok() && sidecar->tokenizer_sha256 == hash && sidecar->token_map.has_value()) {
+    return *std::move(sidecar->token_map);
+  }
+  return BuildTokenMap(tokenizer);
+}
+
+// tokenizer.json is what the map derives from, so it goes before whatever else the sidecar has.
+// `tokenizer_hash` is set where there is one.
 absl::StatusOr<std::optional<TokenMap>> FindTokenMap(const ModelConfig& config,
                                                      const std::string& directory,
-                                                     const std::string& sidecar_path) {
+                                                     const std::string& sidecar_path,
+                                                     std::optional<Sha256>& tokenizer_hash) {
   if (config.family == ModelFamily::kPle) {
     ASSIGN_OR_RETURN(TokenMap map, IdentityMap(config.params.compressed_vocab));
     return std::optional<TokenMap>(std::move(map));
@@ -159,7 +171,9 @@ absl::StatusOr<std::optional<TokenMap>> FindTokenMap(const ModelConfig& config,
   const std::string tokenizer = absl::StrCat(directory, "/tokenizer.json");
   ASSIGN_OR_RETURN(const bool has_tokenizer, Exists(tokenizer));
   if (has_tokenizer) {
-    ASSIGN_OR_RETURN(TokenMap map, BuildTokenMap(tokenizer));
+    ASSIGN_OR_RETURN(const std::string bytes, ReadFile(tokenizer, kMaxTokenizerBytes));
+    tokenizer_hash = Sha256Of(bytes);
+    ASSIGN_OR_RETURN(TokenMap map, MapOfTokenizer(tokenizer, *tokenizer_hash, sidecar_path));
     return std::optional<TokenMap>(std::move(map));
   }
   ASSIGN_OR_RETURN(const bool has_sidecar, Exists(sidecar_path));
@@ -198,7 +212,8 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory,
       options.sidecar.empty() ? absl::StrCat(directory, "/", kSidecarName) : options.sidecar;
   ASSIGN_OR_RETURN(checkpoint.config_, ReadConfig(directory));
   ASSIGN_OR_RETURN(checkpoint.token_map_,
-                   FindTokenMap(checkpoint.config_, directory, checkpoint.sidecar_path_));
+                   FindTokenMap(checkpoint.config_, directory, checkpoint.sidecar_path_,
+                                checkpoint.tokenizer_sha256_));
   ASSIGN_OR_RETURN(checkpoint.geometry_,
                    GeometryOf(directory, checkpoint.config_, checkpoint.token_map_));
   HeaderCache headers(directory);

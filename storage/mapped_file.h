@@ -4,22 +4,23 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "storage/bus_guard.h"
 #include "storage/file_stamp.h"
 
 namespace engram {
 
 // A read-only shared mapping of a whole file. A page that cannot be read (the file was cut short,
-// the disk fails) raises SIGBUS; the process's handler, installed by the first mapping, puts a page
-// of zeros in its place and marks the file: Check then fails. Signals for other addresses go to
-// whatever handler there was before. Movable; safe for any number of threads.
+// the disk fails) reads as zeros, and Check then fails (storage/bus_guard.h). Movable; safe for any
+// number of threads.
 class MappedFile {
  public:
   // DataLoss: the file is not the one that `stamp` is of. ResourceExhausted: no address space, or
-  // more than kMaxMappedFiles. The system's code where it fails.
+  // more than kMaxBusGuards mappings. The system's code where it fails.
   static absl::StatusOr<MappedFile> Open(const std::string& path, const FileStamp& stamp);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&&) = delete;
@@ -39,10 +40,8 @@ class MappedFile {
   FileStamp stamp_;
   int fd_ = -1;
   const uint8_t* data_ = nullptr;
-  int region_ = -1;  // index into the handler's list
+  std::unique_ptr<BusGuard> guard_;
 };
-
-inline constexpr int kMaxMappedFiles = 4096;
 
 }  // namespace engram
 

@@ -110,7 +110,10 @@ absl::Status MappedStore::GatherIds(uint32_t id, std::span<const Id> rows, uint8
 absl::Status MappedStore::Verify(const RowRange& range) const {
   const size_t index = index_.FindLayer(range.layer)->index;
   const absl::Status status = CheckBlocks(*reader_, *checkpoint_, index, range, sums_[index]);
-  if (absl::IsDataLoss(status)) state().Fail(status);
+  if (absl::IsDataLoss(status)) {
+    ++state().checksum_failures;
+    state().Fail(status);
+  }
   RETURN_IF_ERROR(status);
   return CheckFiles(layers_[index]);
 }

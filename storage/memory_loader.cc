@@ -68,24 +68,18 @@ class Loader {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MemoryStore>> LoadIntoMemory(const Checkpoint& checkpoint,
-                                                            std::vector<RowRange> ranges,
-                                                            const Sidecar& sidecar,
-                                                            const ParallelOptions& parallel) {
+absl::Status LoadIntoMemory(const Checkpoint& checkpoint, const Sidecar& sidecar,
+                            const ParallelOptions& parallel, const MemoryStore& store) {
   ASSIGN_OR_RETURN(const auto reader, TableReader::Open(checkpoint));
-  ASSIGN_OR_RETURN(
-      std::unique_ptr<MemoryStore> store,
-      MemoryStore::Create(checkpoint.geometry(), checkpoint.layout(), std::move(ranges)));
-  const Loader loader(checkpoint, *reader, sidecar, *store);
-  const std::vector<RowRange> parts = CutIntoBlocks(store->ranges());
+  const Loader loader(checkpoint, *reader, sidecar, store);
+  const std::vector<RowRange> parts = CutIntoBlocks(store.ranges());
   const uint64_t row_bytes = checkpoint.layout().row_bytes();
   RETURN_IF_ERROR(
-      ForEachInParallel(parts.size(), store->bytes(), parallel, [&](uint64_t i, uint64_t& bytes) {
+      ForEachInParallel(parts.size(), store.bytes(), parallel, [&](uint64_t i, uint64_t& bytes) {
         bytes = parts[i].rows() * row_bytes;
         return loader.Load(parts[i]);
       }));
-  RETURN_IF_ERROR(reader->CheckFiles());
-  return store;
+  return reader->CheckFiles();
 }
 
 }  // namespace engram

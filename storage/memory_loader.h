@@ -2,10 +2,7 @@
 #ifndef ENGRAM_STORAGE_MEMORY_LOADER_H_
 #define ENGRAM_STORAGE_MEMORY_LOADER_H_
 
-#include <memory>
-#include <vector>
-
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "storage/checkpoint.h"
 #include "storage/memory_store.h"
 #include "storage/parallel.h"
@@ -13,14 +10,11 @@
 
 namespace engram {
 
-// Reads the ranges' rows, with their checksums, and holds every block they touch against the
-// sidecar's sums, whatever the files' times say (a block that a range cuts is read whole).
-// DataLoss: rows differ, or a file ended early or changed meanwhile. ResourceExhausted as
-// MemoryStore::Create.
-absl::StatusOr<std::unique_ptr<MemoryStore>> LoadIntoMemory(const Checkpoint& checkpoint,
-                                                            std::vector<RowRange> ranges,
-                                                            const Sidecar& sidecar,
-                                                            const ParallelOptions& parallel);
+// Fills an empty store of the checkpoint's rows, with their checksums, and holds every block that
+// its ranges touch against the sidecar's sums, whatever the files' times say (a block that a range
+// cuts is read whole). DataLoss: rows differ, or a file ended early or changed meanwhile.
+absl::Status LoadIntoMemory(const Checkpoint& checkpoint, const Sidecar& sidecar,
+                            const ParallelOptions& parallel, const MemoryStore& store);
 
 }  // namespace engram
 

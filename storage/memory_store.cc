@@ -1,5 +1,7 @@
 #include "storage/memory_store.h"
 
+#include <cstring>
+
 #include "absl/strings/str_cat.h"
 #include "proto/base/status_macros.h"
 #include "proto/crc32c.h"
@@ -34,20 +36,31 @@ absl::StatusOr<std::unique_ptr<MemoryStore>> MemoryStore::Create(const Geometry&
   ASSIGN_OR_RETURN(RangeIndex index, RangeIndex::Create(geometry, std::move(ranges)));
   ASSIGN_OR_RETURN(Arena rows, Arena::Create(index.rows() * layout.row_bytes()));
   ASSIGN_OR_RETURN(Arena checksums, Arena::Create(index.rows() * sizeof(uint32_t)));
-  return std::unique_ptr<MemoryStore>(
-      new MemoryStore(layout, std::move(index), std::move(rows), std::move(checksums)));
+  Memory memory{rows.data(), reinterpret_cast<uint32_t*>(checksums.data()), {}, nullptr};
+  memory.arenas.push_back(std::move(rows));
+  memory.arenas.push_back(std::move(checksums));
+  return std::unique_ptr<MemoryStore>(new MemoryStore(layout, std::move(index), std::move(memory)));
 }
 
-MemoryStore::MemoryStore(const RowLayout& layout, RangeIndex index, Arena rows, Arena checksums)
+absl::StatusOr<std::unique_ptr<MemoryStore>> MemoryStore::Create(const Geometry& geometry,
+                                                                 const RowLayout& layout,
+                                                                 std::vector<RowRange> ranges,
+                                                                 std::shared_ptr<ArenaFile> file) {
+  RETURN_IF_ERROR(layout.Validate());
+  ASSIGN_OR_RETURN(RangeIndex index, RangeIndex::Create(geometry, std::move(ranges)));
+  Memory memory{file->rows(), file->checksums(), {}, std::move(file)};
+  return std::unique_ptr<MemoryStore>(new MemoryStore(layout, std::move(index), std::move(memory)));
+}
+
+MemoryStore::MemoryStore(const RowLayout& layout, RangeIndex index, Memory memory)
     : layout_(layout),
       index_(std::move(index)),
-      rows_(std::move(rows)),
-      checksums_(std::move(checksums)),
+      memory_(std::move(memory)),
       zero_checksum_(ZeroRowChecksum(layout)) {}
 
 MemoryStore::Place MemoryStore::PlaceOf(uint32_t layer, uint64_t row) const {
   const uint64_t place = RangeIndex::PlaceOf(*index_.FindLayer(layer), row);
-  return {rows_.data() + place * layout_.row_bytes(), kept_checksums() + place};
+  return {memory_.rows + place * layout_.row_bytes(), memory_.checksums + place};
 }
 
 template <typename Id>
@@ -60,26 +73,58 @@ absl::Status MemoryStore::GatherIds(uint32_t id, std::span<const Id> rows, uint8
   if (checksums != nullptr || layer->ranges.size() != 1) places = PlacesOf(*layer, rows);
   if (layer->ranges.size() == 1) {
     // The ids themselves will do.
-    const uint8_t* const table = rows_.data() + layer->first_place[0] * row_bytes;
+    const uint8_t* const table = memory_.rows + layer->first_place[0] * row_bytes;
     GatherRows(table, row_bytes, rows.data(), rows.size(), static_cast<Id>(layer->ranges[0].begin),
                out);
   } else {
-    GatherRows(rows_.data(), row_bytes, places.data(), places.size(), uint64_t{0}, out);
+    GatherRows(memory_.rows, row_bytes, places.data(), places.size(), uint64_t{0}, out);
   }
-  if (checksums == nullptr) return absl::OkStatus();
-  for (size_t i = 0; i < places.size(); ++i) {
-    checksums[i] = places[i] == kNoRow64 ? zero_checksum_ : kept_checksums()[places[i]];
+  if (checksums != nullptr) {
+    for (size_t i = 0; i < places.size(); ++i) {
+      checksums[i] = places[i] == kNoRow64 ? zero_checksum_ : memory_.checksums[places[i]];
+    }
   }
-  return absl::OkStatus();
+  return CheckFile();
+}
+
+absl::Status MemoryStore::CheckFile() const {
+  if (memory_.file == nullptr) return absl::OkStatus();
+  const absl::Status status = memory_.file->Check();
+  return status.ok() ? status : FailFile(status);
+}
+
+absl::Status MemoryStore::FailFile(const absl::Status& why) const {
+  if (memory_.file != nullptr) memory_.file->MarkDamaged();
+  state().Fail(why);
+  return why;
 }
 
 absl::Status MemoryStore::Verify(const RowRange& range) const {
+  MutexLock lock(&replace_);
   const Place place = PlaceOf(range.layer, range.begin);
   const size_t row_bytes = layout_.row_bytes();
   for (uint64_t i = 0; i < range.rows(); ++i) {
     if (Crc32c(place.rows + i * row_bytes, row_bytes) == place.checksums[i]) continue;
-    return absl::DataLossError(absl::StrCat("row ", range.begin + i, " of layer ", range.layer,
-                                            " differs in memory from its checksum"));
+    ++state().checksum_failures;
+    return FailFile(
+        absl::DataLossError(absl::StrCat("row ", range.begin + i, " of layer ", range.layer,
+                                         " differs in memory from its checksum")));
+  }
+  return CheckFile();
+}
+
+absl::Status MemoryStore::Replace(uint32_t layer, std::span<const uint64_t> rows,
+                                  const uint8_t* bytes, const uint32_t* checksums) const {
+  if (memory_.file != nullptr) {
+    return absl::UnimplementedError(
+        absl::StrCat("rows of the arena ", memory_.file->path(), " stay those of its digest"));
+  }
+  RETURN_IF_ERROR(Check(layer, rows));
+  MutexLock lock(&replace_);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Place place = PlaceOf(layer, rows[i]);
+    std::memcpy(place.rows, bytes + i * layout_.row_bytes(), layout_.row_bytes());
+    *place.checksums = checksums[i];
   }
   return absl::OkStatus();
 }

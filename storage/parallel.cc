@@ -15,9 +15,12 @@ namespace {
 class Progress {
  public:
   Progress(uint64_t total_bytes, const ParallelOptions& options)
-      : total_bytes_(total_bytes), options_(options) {}
+      : total_bytes_(total_bytes), options_(options) {
+    if (options_.progress != nullptr) options_.progress->total_bytes += total_bytes;
+  }
 
   void Add(uint64_t bytes) {
+    if (options_.progress != nullptr) options_.progress->done_bytes += bytes;
     MutexLock lock(&mutex_);
     done_bytes_ += bytes;
     const absl::Time now = absl::Now();

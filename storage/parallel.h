@@ -2,6 +2,7 @@
 #ifndef ENGRAM_STORAGE_PARALLEL_H_
 #define ENGRAM_STORAGE_PARALLEL_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -12,11 +13,19 @@
 
 namespace engram {
 
+// How far a load has come, for whoever looks at it meanwhile. Bytes of all that is read, as far as
+// it is known by now.
+struct LoadProgress {
+  std::atomic<uint64_t> total_bytes{0};
+  std::atomic<uint64_t> done_bytes{0};
+};
+
 struct ParallelOptions {
   uint32_t threads = 0;                        // 0: one per core
   std::string what;                            // "loading", for progress and messages
   std::function<void(absl::string_view)> log;  // from one thread at a time; may be null
-  absl::Duration log_every = absl::Seconds(1);
+  LoadProgress* progress = nullptr;            // also told of it; may be null
+  absl::Duration log_every = absl::Seconds(5);
 };
 
 // Calls work(i) for every i below `count`, each once, from several threads; work returns the bytes

@@ -5,67 +5,23 @@
 
 #include "absl/strings/str_cat.h"
 #include "engram/storage/v1/sidecar.pb.h"
+#include "proto/base/bytes.h"
 #include "proto/base/file.h"
 #include "proto/base/status_macros.h"
-#include "proto/crc32c.h"
+#include "storage/file_frame.h"
 
 namespace engram {
 namespace {
 
-constexpr char kMagic[] = "ENGRSIDE";
-constexpr size_t kMagicBytes = 8;
-constexpr uint32_t kVersion = 1;
-constexpr size_t kHeaderBytes = 28;
-constexpr uint64_t kMaxBytes = uint64_t{1} << 32;
+constexpr FileFormat kFormat = {"ENGRSIDE", 1, "a sidecar file"};
+constexpr uint64_t kMaxSidecarBytes = uint64_t{1} << 32;
 constexpr size_t kSumBytes = 16;
-
-template <typename T>
-void Append(std::string& out, T value) {
-  out.append(reinterpret_cast<const char*>(&value), sizeof(value));
-}
 
 template <typename T>
 T Load(const char* bytes) {
   T value;
   std::memcpy(&value, bytes, sizeof(value));
   return value;
-}
-
-std::string Frame(const std::string& payload) {
-  std::string bytes(kMagic, kMagicBytes);
-  Append(bytes, kVersion);
-  Append(bytes, Crc32c(payload.data(), payload.size()));
-  Append(bytes, uint64_t{payload.size()});
-  Append(bytes, Crc32c(bytes.data(), bytes.size()));
-  return bytes + payload;
-}
-
-// The payload of a file's bytes.
-absl::StatusOr<absl::string_view> Unframe(absl::string_view bytes, const std::string& path) {
-  if (bytes.size() < kMagicBytes || bytes.substr(0, kMagicBytes) != kMagic) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " is not a sidecar file"));
-  }
-  if (bytes.size() < kHeaderBytes) {
-    return absl::DataLossError(absl::StrCat(path, " is cut off within its header"));
-  }
-  if (Load<uint32_t>(bytes.data() + 24) != Crc32c(bytes.data(), 24)) {
-    return absl::DataLossError(absl::StrCat(path, ": the header's checksum is wrong"));
-  }
-  const uint32_t version = Load<uint32_t>(bytes.data() + 8);
-  if (version != kVersion) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " has format version ", version,
-                                                   "; this program reads version ", kVersion));
-  }
-  const absl::string_view payload = bytes.substr(kHeaderBytes);
-  if (payload.size() != Load<uint64_t>(bytes.data() + 16)) {
-    return absl::DataLossError(absl::StrCat(path, " has ", payload.size(),
-                                            " bytes of payload, not ",
-                                            Load<uint64_t>(bytes.data() + 16)));
-  }
-  if (Load<uint32_t>(bytes.data() + 12) != Crc32c(payload.data(), payload.size())) {
-    return absl::DataLossError(absl::StrCat(path, ": the payload's checksum is wrong"));
-  }
-  return payload;
 }
 
 absl::StatusOr<LayerSums> LayerFromMessage(const storage::v1::LayerSums& message) {
@@ -85,12 +41,16 @@ absl::StatusOr<LayerSums> LayerFromMessage(const storage::v1::LayerSums& message
   return layer;
 }
 
+absl::StatusOr<Sha256> HashFromBytes(const std::string& bytes) {
+  Sha256 hash;
+  if (bytes.size() != hash.size()) return absl::DataLossError("a hash has not 32 bytes");
+  std::copy(bytes.begin(), bytes.end(), hash.begin());
+  return hash;
+}
+
 absl::StatusOr<Sidecar> FromMessage(const storage::v1::Sidecar& message) {
   Sidecar sidecar;
-  if (message.digest().size() != sidecar.digest.size()) {
-    return absl::DataLossError("the digest has not 32 bytes");
-  }
-  std::copy(message.digest().begin(), message.digest().end(), sidecar.digest.begin());
+  ASSIGN_OR_RETURN(sidecar.digest, HashFromBytes(message.digest()));
   for (const storage::v1::LayerSums& layer : message.layers()) {
     ASSIGN_OR_RETURN(LayerSums sums, LayerFromMessage(layer));
     for (const LayerSums& other : sidecar.layers) {
@@ -107,6 +67,9 @@ absl::StatusOr<Sidecar> FromMessage(const storage::v1::Sidecar& message) {
         std::string(reinterpret_cast<const char*>(hash.data()), hash.size())) {
       return absl::DataLossError("the token map does not have the SHA-256 beside it");
     }
+  }
+  if (!message.tokenizer_sha256().empty()) {
+    ASSIGN_OR_RETURN(sidecar.tokenizer_sha256, HashFromBytes(message.tokenizer_sha256()));
   }
   for (const storage::v1::TableFile& file : message.files()) {
     sidecar.files.push_back({file.name(), file.size(), file.modified_ns()});
@@ -125,8 +88,8 @@ RowSum Sidecar::TotalSum() const {
 }
 
 absl::StatusOr<Sidecar> ReadSidecar(const std::string& path) {
-  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxBytes));
-  ASSIGN_OR_RETURN(const absl::string_view payload, Unframe(bytes, path));
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxSidecarBytes));
+  ASSIGN_OR_RETURN(const absl::string_view payload, UnframeWhole(kFormat, bytes, path));
   storage::v1::Sidecar message;
   if (!message.ParseFromArray(payload.data(), static_cast<int>(payload.size()))) {
     return absl::DataLossError(absl::StrCat(path, ": the payload is not a sidecar message"));
@@ -146,8 +109,8 @@ absl::Status WriteSidecar(const std::string& path, const Sidecar& sidecar) {
     out->set_layer(layer.layer);
     out->set_rows(layer.rows);
     for (const RowSum& block : layer.blocks) {
-      Append(*out->mutable_block_sums(), block.low());
-      Append(*out->mutable_block_sums(), block.high());
+      AppendBytes(*out->mutable_block_sums(), block.low());
+      AppendBytes(*out->mutable_block_sums(), block.high());
     }
   }
   if (sidecar.token_map.has_value()) {
@@ -155,13 +118,17 @@ absl::Status WriteSidecar(const std::string& path, const Sidecar& sidecar) {
     const Sha256& hash = sidecar.token_map->sha256();
     message.set_token_map_sha256(hash.data(), hash.size());
   }
+  if (sidecar.tokenizer_sha256.has_value()) {
+    message.set_tokenizer_sha256(sidecar.tokenizer_sha256->data(),
+                                 sidecar.tokenizer_sha256->size());
+  }
   for (const TableFileInfo& file : sidecar.files) {
     storage::v1::TableFile* out = message.add_files();
     out->set_name(file.name);
     out->set_size(file.size);
     out->set_modified_ns(file.modified_ns);
   }
-  return WriteFileAtomically(path, Frame(message.SerializeAsString()));
+  return WriteFileAtomically(path, Frame(kFormat, message.SerializeAsString()));
 }
 
 }  // namespace engram

@@ -1,8 +1,7 @@
 // The sidecar: what reading a checkpoint's tables once has found out, kept beside them.
 //
-// File: 8 bytes "ENGRSIDE"; u32 format version (1); u32 CRC32C of the payload; u64 payload bytes;
-// u32 CRC32C of the 24 bytes before; then the payload, a engram.storage.v1.Sidecar message. All
-// little-endian.
+// File: the frame of storage/file_frame.h, magic "ENGRSIDE", format version 1, around an
+// engram.storage.v1.Sidecar message.
 #ifndef ENGRAM_STORAGE_SIDECAR_H_
 #define ENGRAM_STORAGE_SIDECAR_H_
 
@@ -36,6 +35,8 @@ struct Sidecar {
   std::vector<LayerSums> layers;
   std::optional<TokenMap> token_map;
   std::vector<TableFileInfo> files;
+  // Of the tokenizer.json that the map was made from.
+  std::optional<Sha256> tokenizer_sha256;
 
   RowSum TotalSum() const;
 };

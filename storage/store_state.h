@@ -50,6 +50,8 @@ class StoreState {
   // Verification: rows of the pass under way, and passes over all rows that are done.
   std::atomic<uint64_t> verified_rows{0};
   std::atomic<uint64_t> verified_passes{0};
+  // Rows, or blocks of them, that were found to differ from their checksums or sums.
+  std::atomic<uint64_t> checksum_failures{0};
 
  private:
   std::atomic<bool> failed_{false};

@@ -5,11 +5,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "proto/base/status_macros.h"
+#include "storage/arena_file.h"
 #include "storage/checkpoint.h"
+#include "storage/load_steps.h"
 #include "storage/mapped_store.h"
 #include "storage/memory_available.h"
 #include "storage/memory_loader.h"
-#include "storage/sidecar.h"
 #include "storage/table_digest.h"
 #include "storage/verifier.h"
 
@@ -38,42 +39,6 @@ absl::Status CheckMemory(const std::vector<RowRange>& ranges, const RowLayout& l
       options.memory_budget == 0 ? "available" : "its budget"));
 }
 
-// The sidecar, read or computed, and held against the checkpoint.
-absl::StatusOr<Sidecar> GetSidecar(const Checkpoint& checkpoint, const LoadOptions& options,
-                                   bool& computed) {
-  absl::StatusOr<Sidecar> sidecar = ReadSidecar(checkpoint.sidecar_path());
-  if (absl::IsNotFound(sidecar.status()) && options.sidecar.empty()) {
-    Log(options, absl::StrCat("no sidecar at ", checkpoint.sidecar_path(),
-                              ": reading the whole tables for their digest (`engramctl digest ",
-                              checkpoint.directory(), "` does it once for all servers)"));
-    computed = true;
-    return ComputeSidecar(checkpoint, options.threads, options.log);
-  }
-  RETURN_IF_ERROR(sidecar.status());
-  const std::string stale =
-      absl::StrCat(checkpoint.sidecar_path(), " is not of this checkpoint (run `engramctl digest ",
-                   checkpoint.directory(), "` if the checkpoint changed on purpose): ");
-  const std::vector<LayerGeometry>& layers = checkpoint.geometry().layers();
-  if (sidecar->layers.size() != layers.size()) {
-    return absl::DataLossError(absl::StrCat(stale, "it has ", sidecar->layers.size(), " layers"));
-  }
-  for (size_t i = 0; i < layers.size(); ++i) {
-    if (sidecar->layers[i].layer != layers[i].layer_id ||
-        sidecar->layers[i].rows != layers[i].rows) {
-      return absl::DataLossError(absl::StrCat(stale, "its layer ", sidecar->layers[i].layer,
-                                              " has ", sidecar->layers[i].rows, " rows"));
-    }
-  }
-  std::optional<Sha256> map_hash;
-  if (checkpoint.token_map().has_value()) map_hash = checkpoint.token_map()->sha256();
-  if (sidecar->digest !=
-      TableDigest(checkpoint.geometry(), checkpoint.layout(), map_hash, sidecar->TotalSum())) {
-    return absl::DataLossError(
-        absl::StrCat(stale, "its digest is of another geometry, token map or row layout"));
-  }
-  return sidecar;
-}
-
 // Whether the sidecar was written from files of these sizes and times.
 bool HasTheFilesTimes(const Sidecar& sidecar, const Checkpoint& checkpoint) {
   if (sidecar.files.size() != checkpoint.files().size()) return false;
@@ -84,20 +49,53 @@ bool HasTheFilesTimes(const Sidecar& sidecar, const Checkpoint& checkpoint) {
   });
 }
 
-absl::StatusOr<std::vector<RowRange>> RangesOf(const LoadOptions& options,
-                                               const Geometry& geometry) {
-  if (!options.shard_map.has_value()) return ShardRanges(geometry, options.shard);
-  ASSIGN_OR_RETURN(auto ranges, options.shard_map->Ranges(geometry));
-  return std::move(ranges.at(options.shard.index));
-}
-
 absl::StatusOr<std::unique_ptr<const RowStore>> LoadMemory(const Checkpoint& checkpoint,
                                                            const std::vector<RowRange>& ranges,
                                                            const Sidecar& sidecar,
                                                            const LoadOptions& options) {
+  ASSIGN_OR_RETURN(std::unique_ptr<MemoryStore> store,
+                   MemoryStore::Create(checkpoint.geometry(), checkpoint.layout(), ranges));
+  RETURN_IF_ERROR(LoadIntoMemory(
+      checkpoint, sidecar, {options.threads, "loading", options.log, options.progress}, *store));
+  store->state().verified_passes = 1;
+  return store;
+}
+
+// The rows that an earlier process has left, where they are those of their checksums as far as they
+// are looked at; else all of them anew.
+absl::StatusOr<std::unique_ptr<const RowStore>> LoadArena(const Checkpoint& checkpoint,
+                                                          const std::vector<RowRange>& ranges,
+                                                          const Sidecar& sidecar,
+                                                          const LoadOptions& options) {
+  const uint32_t row_bytes = checkpoint.layout().row_bytes();
   ASSIGN_OR_RETURN(
-      std::unique_ptr<MemoryStore> store,
-      LoadIntoMemory(checkpoint, ranges, sidecar, {options.threads, "loading", options.log}));
+      const std::shared_ptr<ArenaFile> file,
+      ArenaFile::Open(options.arena_dir, {sidecar.digest, row_bytes, ranges}, options.log));
+  const auto make_store = [&] {
+    return MemoryStore::Create(checkpoint.geometry(), checkpoint.layout(), ranges, file);
+  };
+  if (file->complete()) {
+    ASSIGN_OR_RETURN(std::unique_ptr<MemoryStore> store, make_store());
+    const absl::Status sound = VerifySample(*store);
+    if (sound.ok()) {
+      Log(options, absl::StrFormat("arena %s: %.2f GB taken as they are; what was not looked at is "
+                                   "verified in the background",
+                                   file->path(), static_cast<double>(store->bytes()) / 1e9));
+      return store;
+    }
+    Log(options, absl::StrCat(file->path(), ": ", sound.message(), ": loading anew"));
+  }
+  // What the file held is not counted: it is given back first. Huge pages are set aside already.
+  RETURN_IF_ERROR(file->Clear());
+  if (options.memory_budget == 0 && !file->directory().huge_pages) {
+    RETURN_IF_ERROR(CheckMemory(ranges, checkpoint.layout(), options));
+  }
+  RETURN_IF_ERROR(file->Allocate());
+  ASSIGN_OR_RETURN(std::unique_ptr<MemoryStore> store, make_store());
+  RETURN_IF_ERROR(LoadIntoMemory(
+      checkpoint, sidecar, {options.threads, "loading", options.log, options.progress}, *store));
+  RETURN_IF_ERROR(file->MarkComplete());
+  Log(options, absl::StrCat("arena ", file->path(), ": complete"));
   store->state().verified_passes = 1;
   return store;
 }
@@ -113,7 +111,8 @@ absl::StatusOr<std::unique_ptr<const RowStore>> Map(std::shared_ptr<const Checkp
                    MappedStore::Open(std::move(checkpoint), ranges, sidecar.layers));
   if (!same_times) {
     Log(options, "the table files have other times than the sidecar says: verifying them first");
-    RETURN_IF_ERROR(VerifyAll(*store, {options.threads, "verifying", options.log}));
+    RETURN_IF_ERROR(
+        VerifyAll(*store, {options.threads, "verifying", options.log, options.progress}));
   }
   store->state().verified_passes = computed || !same_times;
   return store;
@@ -124,25 +123,30 @@ absl::StatusOr<std::unique_ptr<const RowStore>> Map(std::shared_ptr<const Checkp
 absl::StatusOr<StoreKind> ParseStoreKind(absl::string_view name) {
   if (name == "memory") return StoreKind::kMemory;
   if (name == "mapped") return StoreKind::kMapped;
-  return absl::InvalidArgumentError(
-      absl::StrCat("store `", name, "` is not known here: this version has memory and mapped"));
+  if (name == "rocksdb") return StoreKind::kRocksDb;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "store `", name, "` is not known here: this version has memory, mapped and rocksdb"));
 }
 
 absl::StatusOr<Table> LoadTable(const LoadOptions& options) {
+  if (options.store == StoreKind::kRocksDb) {
+    return absl::InternalError("a shard on disk is opened by OpenDiskTable");
+  }
+  const bool in_file = !options.arena_dir.empty();
+  if (in_file && options.store != StoreKind::kMemory) {
+    return absl::InvalidArgumentError("an arena directory is for the memory store alone");
+  }
   ASSIGN_OR_RETURN(Checkpoint opened,
                    Checkpoint::Open(options.checkpoint, {.sidecar = options.sidecar}));
   const auto checkpoint = std::make_shared<const Checkpoint>(std::move(opened));
   ASSIGN_OR_RETURN(const std::vector<RowRange> ranges, RangesOf(options, checkpoint->geometry()));
-  if (options.store == StoreKind::kMemory) {
+  // Whether an arena takes memory that is there already is known once its table is.
+  if (options.store == StoreKind::kMemory && (!in_file || options.memory_budget != 0)) {
     RETURN_IF_ERROR(CheckMemory(ranges, checkpoint->layout(), options));
   }
   bool computed = false;
   ASSIGN_OR_RETURN(const Sidecar sidecar, GetSidecar(*checkpoint, options, computed));
-  if (options.expect_digest.has_value() && *options.expect_digest != sidecar.digest) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the table in ", checkpoint->directory(), " has the digest ",
-                     ToHex(sidecar.digest), ", not the expected ", ToHex(*options.expect_digest)));
-  }
+  RETURN_IF_ERROR(CheckDigest(options, sidecar.digest, checkpoint->directory()));
   Table table{checkpoint->config().model,
               checkpoint->geometry(),
               checkpoint->token_map(),
@@ -151,6 +155,8 @@ absl::StatusOr<Table> LoadTable(const LoadOptions& options) {
               nullptr};
   if (options.store == StoreKind::kMapped) {
     ASSIGN_OR_RETURN(table.rows, Map(checkpoint, ranges, sidecar, computed, options));
+  } else if (in_file) {
+    ASSIGN_OR_RETURN(table.rows, LoadArena(*checkpoint, ranges, sidecar, options));
   } else {
     ASSIGN_OR_RETURN(table.rows, LoadMemory(*checkpoint, ranges, sidecar, options));
   }

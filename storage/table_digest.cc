@@ -64,7 +64,8 @@ absl::Status BlockDiffers(const Checkpoint& checkpoint, size_t layer_index, uint
 }
 
 absl::StatusOr<Sidecar> ComputeSidecar(const Checkpoint& checkpoint, uint32_t threads,
-                                       const std::function<void(absl::string_view)>& log) {
+                                       const std::function<void(absl::string_view)>& log,
+                                       LoadProgress* progress) {
   ASSIGN_OR_RETURN(const auto reader, TableReader::Open(checkpoint));
   const std::vector<LayerGeometry>& layers = checkpoint.geometry().layers();
   const uint64_t row_bytes = checkpoint.layout().row_bytes();
@@ -77,8 +78,8 @@ absl::StatusOr<Sidecar> ComputeSidecar(const Checkpoint& checkpoint, uint32_t th
   }
   const std::vector<RowRange> blocks = CutIntoBlocks(whole);
   RETURN_IF_ERROR(ForEachInParallel(
-      blocks.size(), checkpoint.geometry().total_rows() * row_bytes, {threads, "digest", log},
-      [&](uint64_t i, uint64_t& bytes) -> absl::Status {
+      blocks.size(), checkpoint.geometry().total_rows() * row_bytes,
+      {threads, "digest", log, progress}, [&](uint64_t i, uint64_t& bytes) -> absl::Status {
         const RowRange& block = blocks[i];
         const size_t layer = *checkpoint.geometry().LayerIndex(block.layer);
         ASSIGN_OR_RETURN(sidecar.layers[layer].blocks[block.begin / kBlockRows],
@@ -87,6 +88,7 @@ absl::StatusOr<Sidecar> ComputeSidecar(const Checkpoint& checkpoint, uint32_t th
         return absl::OkStatus();
       }));
   sidecar.token_map = checkpoint.token_map();
+  sidecar.tokenizer_sha256 = checkpoint.tokenizer_sha256();
   std::optional<Sha256> map_hash;
   if (sidecar.token_map.has_value()) map_hash = sidecar.token_map->sha256();
   sidecar.digest =

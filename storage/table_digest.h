@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "proto/range_map.h"
 #include "storage/checkpoint.h"
+#include "storage/parallel.h"
 #include "storage/sidecar.h"
 #include "storage/table_reader.h"
 
@@ -51,9 +52,11 @@ absl::Status CheckBlocks(const TableReader& reader, const Checkpoint& checkpoint
 absl::Status BlockDiffers(const Checkpoint& checkpoint, size_t layer_index, uint64_t block);
 
 // Reads every row that is not in a hole. Codes as TableReader::Read; DataLoss also when a file
-// changes meanwhile. `threads` 0: one per core; `log` may be null.
+// changes meanwhile. `threads` 0: one per core; `log` and `progress` may be
+// null.
 absl::StatusOr<Sidecar> ComputeSidecar(const Checkpoint& checkpoint, uint32_t threads,
-                                       const std::function<void(absl::string_view)>& log);
+                                       const std::function<void(absl::string_view)>& log,
+                                       LoadProgress* progress = nullptr);
 
 }  // namespace engram
 

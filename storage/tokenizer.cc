@@ -22,7 +22,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr uint64_t kMaxTokenizerBytes = uint64_t{256} << 20;
 constexpr char16_t kReplacement = 0xFFFD;
 constexpr UChar32 kSentinel = 0xE000;  // stands for a lone space while the ends are stripped
 

@@ -11,6 +11,8 @@
 
 namespace engram {
 
+inline constexpr uint64_t kMaxTokenizerBytes = uint64_t{256} << 20;
+
 // Reads a tokenizer.json (byte-level BPE, with added tokens) and maps every token id, in order: the
 // id's text, special tokens included, is normalized (NFKC, NFD, marks of general category M
 // dropped, lower case, runs of space, tab, CR, LF as one space, white space stripped at both ends

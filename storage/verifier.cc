@@ -3,10 +3,12 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <random>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "proto/base/status_macros.h"
 #include "storage/table_digest.h"
 
 namespace engram {
@@ -76,6 +78,30 @@ bool Verifier::RunPass() {
   Log(absl::StrFormat("verified: %.2f GB in %.2f s", static_cast<double>(bytes) / 1e9,
                       absl::ToDoubleSeconds(absl::Now() - start)));
   return true;
+}
+
+absl::Status VerifySample(const RowStore& store) {
+  constexpr size_t kSamples = 64;
+  // Of a stretch of at most so many rows each: about a megabyte.
+  const auto verify = [&](const RowRange& block, uint64_t skip) {
+    const uint64_t begin = block.begin + skip;
+    return store.Verify({block.layer, begin, std::min(begin + kChunkRows, block.end)});
+  };
+  const std::vector<RowRange> blocks = CutIntoBlocks(store.ranges());
+  if (blocks.empty()) return absl::OkStatus();
+  RETURN_IF_ERROR(verify(blocks.front(), 0));
+  const RowRange& last = blocks.back();
+  RETURN_IF_ERROR(verify(last, last.rows() - std::min(last.rows(), kChunkRows)));
+  std::mt19937_64 random(std::random_device{}());
+  const size_t samples = std::min(kSamples, blocks.size());
+  for (size_t i = 0; i < samples; ++i) {
+    // One block of every share of them.
+    const size_t begin = blocks.size() * i / samples;
+    const size_t end = blocks.size() * (i + 1) / samples;
+    const RowRange& block = blocks[begin + random() % (end - begin)];
+    RETURN_IF_ERROR(verify(block, random() % block.rows() / kChunkRows * kChunkRows));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status VerifyAll(const RowStore& store, const ParallelOptions& parallel) {

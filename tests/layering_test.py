@@ -28,13 +28,15 @@ HOMES = {
     "nghttp2": (r"nghttp2/", r"client/http2_connection\.(h|cc)"),
     "protobuf": (
         r"google/protobuf/|.*\.pb\.h",
-        r"proto/(describe\.h|wire_request\.cc)|service/.*|storage/sidecar\.cc|tests/.*",
+        r"proto/(describe\.h|wire_request\.cc)|service/.*|storage/(arena_header|catalogue|sidecar)\.cc|"
+        r"storage/disk/shard_manifest\.cc|tests/.*",
     ),
     "ICU": (r"unicode/", r"storage/tokenizer\.cc"),
-    "RocksDB": (r"rocksdb/", r"tests/bench/peers/rocksdb_peer\.cc"),
-    "prometheus-cpp": (r"prometheus/", r"(?!)"),
+    "RocksDB": (r"rocksdb/", r"storage/disk/rocks_db\.cc|tests/bench/peers/rocksdb_peer\.cc"),
+    "prometheus-cpp": (r"prometheus/", r"proto/base/metrics_server\.cc"),
     "CUDA": (r"cuda|nccl", r"client/cuda/.*|tests/cuda/.*"),
-    "CLI11": (r"CLI/", r"service/(main|engramd[a-z_]*)\.cc|deploy/.*|tests/bench/.*"),
+    "Python": (r"pybind11/|Python\.h", r"client/python/.*"),
+    "CLI11": (r"CLI/", r"service/(engramd[a-z_]*|config_file)\.(h|cc)|deploy/.*|tests/bench/.*"),
     "GoogleTest": (r"gtest/|gmock/", r"tests/.*"),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.MULTILINE)

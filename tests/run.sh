@@ -4,33 +4,41 @@
 #   tests/run.sh asan-ubsan    under AddressSanitizer and UndefinedBehaviorSanitizer
 #   tests/run.sh tsan          under ThreadSanitizer
 #   tests/run.sh aarch64       the core (all but gRPC) cross-compiled for aarch64, under an emulator
-#   tests/run.sh full          preset release, the long tests too; then the fuzzers, an hour each
+#   tests/run.sh full          preset release, the long tests too, packages and images; then the fuzzers,
+#                              an hour each
 #   tests/run.sh fuzz [S]      the fuzzers, S seconds each (60)
-# Labels: `cli` and `demo` start built binaries on their own (no sanitizer runs: minutes for nothing
-# that the in-process cluster does not cover); `long` takes minutes.
+# Labels: `cli`, `demo`, `kubernetes` and `monitoring` start built binaries on their own (no sanitizer
+# runs: minutes for nothing that the in-process cluster does not cover); `long` takes minutes; `packages`
+# installs Debian packages in a system of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 mode=${1:-default}
 preset=release
-select=(-LE '^long$')
+targets=()
+select=(-LE '^(long|packages)$')
 # Parsing the real tokenizer takes minutes under a sanitizer or an emulator and meets nothing that
 # the small ones do not.
 real_tokenizer='RealTokenizerTest|CopiesTheTokenizer'
 case "$mode" in
   default) ;;
-  full) select=() ;;
+  full)
+    select=()
+    deploy/install-deps.sh full
+    ;;
   fuzz)
     deploy/install-deps.sh fuzz
     exec tests/fuzz/run.sh "${2:-60}"
     ;;
   asan-ubsan | tsan)
     preset=$mode
-    labels='cli|cli_engramctl|demo|long'
+    labels='cli|demo|kubernetes|monitoring|long|packages|python'
     # Where gRPC's own client shares the server's process, and with it gRPC's one epoll set, two tests
     # hang under ThreadSanitizer; with our client, which needs no gRPC, the same server runs.
-    [ "$mode" = tsan ] && labels="$labels|grpc_client"
-    select=(-LE "^($labels)$" -E "$real_tokenizer")
+    left_out="$real_tokenizer|_NOT_BUILT$"
+    if [ "$mode" = tsan ]; then labels="$labels|grpc_client"; fi
+    targets=(--target engram_tests)
+    select=(-LE "^($labels)$" -E "$left_out")
     ;;
   aarch64)
     preset=aarch64
@@ -57,7 +65,7 @@ fi
 
 deploy/install-deps.sh
 cmake --preset "$preset"
-"${layout[@]}" cmake --build --preset "$preset"
+"${layout[@]}" cmake --build --preset "$preset" "${targets[@]}"
 tokenizer=$(deploy/fetch-tokenizer.sh | tail -n 1)
 [ -s "$tokenizer" ] || { echo "error: deploy/fetch-tokenizer.sh gave no tokenizer" >&2; exit 1; }
 export ENGRAM_TEST_TOKENIZER=$tokenizer

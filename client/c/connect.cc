@@ -142,3 +142,11 @@ engram_status* engram_client_set_servers(engram_client* client, const char* cons
     return client->client->SetServers(names);
   });
 }
+
+engram_status* engram_client_save_hot_ngrams(const engram_client* client, const char* path) {
+  return Call([&]() -> absl::Status {
+    RETURN_IF_ERROR(CheckNotNull(client, "client"));
+    RETURN_IF_ERROR(CheckNotNull(path, "path"));
+    return client->client->SaveHotNgrams(path);
+  });
+}

@@ -65,7 +65,7 @@ extern "C" {
 /* The ABI of this header. Programs built with major M and any minor up to the library's run with
  * it; the SONAME is libengram_client.so.M. */
 #define ENGRAM_ABI_MAJOR 1
-#define ENGRAM_ABI_MINOR 0
+#define ENGRAM_ABI_MINOR 2
 #define ENGRAM_ABI_VERSION (ENGRAM_ABI_MAJOR * 1000 + ENGRAM_ABI_MINOR)
 
 /* ENGRAM_ABI_VERSION of the library. */
@@ -233,6 +233,13 @@ ENGRAM_API void engram_client_destroy(engram_client* client);
 ENGRAM_CHECKED engram_status* engram_client_set_servers(engram_client* client,
                                                         const char* const* servers,
                                                         size_t server_count);
+
+/* Since 1.1. Writes the n-grams that the cache holds, and how often each was asked for of late, to
+ * the file `path`, which `hot_ngrams` of another client of the table takes. Waits for the I/O
+ * threads, milliseconds a GB of cache; not from a callback. FAILED_PRECONDITION: no cache, fork.
+ * CANCELLED: the client is closing. Else the system's code of writing it. */
+ENGRAM_CHECKED engram_status* engram_client_save_hot_ngrams(const engram_client* client,
+                                                            const char* path);
 
 /* ---- The table ---- */
 
@@ -598,14 +605,33 @@ ENGRAM_CHECKED engram_status* engram_prefetch_size(const engram_prefetch* prefet
  * DEADLINE_EXCEEDED: also at `timeout_us`. */
 ENGRAM_CHECKED engram_status* engram_prefetch_wait(engram_prefetch* prefetch, int64_t timeout_us);
 
+/* ---- Rows on the CPU ---- */
+
+/* Since 1.1. Rows of the client's table, as tickets and slots hold them, to values. `rows` of them:
+ * `packed` [rows, row_bytes] and `scales` NULL, or of a slot with split_scales `packed` [rows,
+ * value_bytes] and `scales` [rows, scales]; `out` [rows, values] of `type`, ENGRAM_VALUE_BF16 or
+ * ENGRAM_VALUE_F32, little-endian. All dense and row-major, at any alignment, without overlap;
+ * sizes are exactly those. An fp8 value is value x 2^(scale - 127); scale 255 and e4m3's 0x7F and
+ * 0xFF are NaN, scale 0 is 2^-127, f32 to bf16 rounds to nearest even. Borrows for the call alone.
+ * INVALID_ARGUMENT, and `out` is as it was: another type, another size (named), overlap. */
+ENGRAM_CHECKED engram_status* engram_dequantize_rows(const engram_client* client, size_t rows,
+                                                     const uint8_t* packed, size_t packed_bytes,
+                                                     const uint8_t* scales, size_t scales_bytes,
+                                                     int32_t type, uint8_t* out, size_t out_bytes);
+
 /* ---- Metrics ---- */
 
-enum { ENGRAM_METRIC_COUNTER = 0, ENGRAM_METRIC_GAUGE = 1 };
+enum { ENGRAM_METRIC_COUNTER = 0, ENGRAM_METRIC_GAUGE = 1, ENGRAM_METRIC_HISTOGRAM = 2 };
 
 typedef struct engram_label {
   const char* name;
   const char* value;
 } engram_label;
+
+typedef struct engram_metric_bucket {
+  double bound;   /* infinite in the last one */
+  uint64_t count; /* of values at or below the bound */
+} engram_metric_bucket;
 
 /* One sample, in Prometheus' terms. Borrowed during the visit. */
 typedef struct engram_metric {
@@ -616,13 +642,17 @@ typedef struct engram_metric {
   uint32_t reserved;
   const engram_label* labels;
   size_t label_count;
-  double value;
+  double value; /* of a histogram: how many values there were */
+  /* Since 1.2, of a histogram; else NULL and 0. */
+  const engram_metric_bucket* buckets;
+  size_t bucket_count;
+  double sum; /* of the values */
 } engram_metric;
 
 typedef void (*engram_metric_fn)(void* user, const engram_metric* metric);
 
 /* Calls `visit` here and now for every metric of the client; samples of one name come one behind
- * the other. Metrics may be added; those of client/c/README.md stay. */
+ * the other. Metrics may be added, of all three kinds; those of deploy/metrics.md stay. */
 ENGRAM_CHECKED engram_status* engram_client_visit_metrics(const engram_client* client,
                                                           engram_metric_fn visit, void* user);
 

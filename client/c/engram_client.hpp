@@ -199,6 +199,9 @@ class Client {
   Status SetServers(Array<const char*> servers) {
     return Status(engram_client_set_servers(get(), servers.data, servers.size));
   }
+  Status SaveHotNgrams(const std::string& path) const {
+    return Status(engram_client_save_hot_ngrams(get(), path.c_str()));
+  }
 
   Result<engram_table_info> Table() const {
     engram_table_info info = ENGRAM_TABLE_INFO_INIT;
@@ -257,6 +260,13 @@ class Client {
         engram_prefetch_start(get(), tokens.data, tokens.size, dead, &state, options, &made));
     if (!status.ok()) return status;
     return Prefetch(made);
+  }
+
+  // `scales`: none where rows are whole.
+  Status DequantizeRows(size_t rows, Array<uint8_t> packed, Array<uint8_t> scales, int32_t type,
+                        uint8_t* out, size_t out_bytes) const {
+    return Status(engram_dequantize_rows(get(), rows, packed.data, packed.size, scales.data,
+                                         scales.size, type, out, out_bytes));
   }
 
   // visit(const engram_metric&), which must not throw.

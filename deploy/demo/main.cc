@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_format.h"
 #include "client/client.h"
+#include "client/metrics_exporter.h"
 #include "deploy/demo/shapes.h"
 #include "nlohmann/json.hpp"
 #include "proto/base/status_macros.h"
@@ -20,6 +21,7 @@ struct Options {
   std::vector<std::string> servers;
   std::string checkpoint;
   std::string trace;
+  std::string metrics;  // empty: nowhere
 };
 
 // Ahead and as needed, of one shape.
@@ -131,6 +133,10 @@ absl::StatusOr<uint64_t> Run(const Options& options) {
   client_options.servers = options.servers;
   ASSIGN_OR_RETURN(std::unique_ptr<Client> client, Client::Connect(client_options));
   RETURN_IF_ERROR(CheckModel(*client));
+  std::unique_ptr<MetricsServer> metrics;
+  if (!options.metrics.empty()) {
+    ASSIGN_OR_RETURN(metrics, ServeMetrics(*client, options.metrics));
+  }
   const Bench bench{*client, *check};
   std::vector<uint32_t> text;
   for (const std::vector<uint32_t>& sequence : trace) {
@@ -154,6 +160,7 @@ int Main(int argc, char** argv) {
   app.add_option("--checkpoint", options.checkpoint, "what the servers serve")->required();
   app.add_option("--trace", options.trace, "token trace; its first sequence is the prefill's")
       ->required();
+  app.add_option("--metrics", options.metrics, "host:port of the client's metrics");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -15,12 +15,20 @@ using Command = std::function<absl::Status()>;
 void AddSynth(CLI::App& app, Command& run);
 void AddDigest(CLI::App& app, Command& run);
 void AddInspect(CLI::App& app, Command& run);
+void AddImport(CLI::App& app, Command& run);
+void AddBackup(CLI::App& app, Command& run);
+void AddRestore(CLI::App& app, Command& run);
 void AddHash(CLI::App& app, Command& run);
 void AddHotNgrams(CLI::App& app, Command& run);
 void AddSuccessors(CLI::App& app, Command& run);
 void AddTokenMap(CLI::App& app, Command& run);
 void AddLookup(CLI::App& app, Command& run);
 void AddStatus(CLI::App& app, Command& run);
+void AddDelta(CLI::App& app, Command& run);
+void AddPublish(CLI::App& app, Command& run);
+void AddActivate(CLI::App& app, Command& run);
+void AddRetire(CLI::App& app, Command& run);
+void AddGenerations(CLI::App& app, Command& run);
 void AddVerify(CLI::App& app, Command& run);
 
 }  // namespace engram

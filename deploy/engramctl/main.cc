@@ -15,12 +15,20 @@ int main(int argc, char** argv) {
   engram::AddSynth(app, run);
   engram::AddDigest(app, run);
   engram::AddInspect(app, run);
+  engram::AddImport(app, run);
+  engram::AddBackup(app, run);
+  engram::AddRestore(app, run);
   engram::AddHash(app, run);
   engram::AddHotNgrams(app, run);
   engram::AddSuccessors(app, run);
   engram::AddTokenMap(app, run);
   engram::AddLookup(app, run);
   engram::AddStatus(app, run);
+  engram::AddDelta(app, run);
+  engram::AddPublish(app, run);
+  engram::AddActivate(app, run);
+  engram::AddRetire(app, run);
+  engram::AddGenerations(app, run);
   engram::AddVerify(app, run);
   CLI11_PARSE(app, argc, argv);
   if (run == nullptr) {

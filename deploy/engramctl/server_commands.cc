@@ -10,16 +10,16 @@
 #include "client/client.h"
 #include "deploy/engramctl/commands.h"
 #include "deploy/engramctl/output.h"
+#include "deploy/engramctl/servers_flags.h"
 #include "proto/base/file.h"
 #include "proto/base/status_macros.h"
 
 namespace engram {
 namespace {
 
-constexpr absl::Duration kTimeout = absl::Seconds(5);
+constexpr absl::Duration kStatusTimeout = absl::Seconds(5);
 
-struct LookupFlags {
-  std::vector<std::string> servers;
+struct LookupFlags : ServersFlags {
   uint32_t layer = 0;
   std::vector<int64_t> rows;
   std::string rows_file;
@@ -45,7 +45,8 @@ absl::Status FetchRows(const LookupFlags& flags) {
     ASSIGN_OR_RETURN(rows, ReadRowIds(flags.rows_file));
   }
   // Rows that other servers would hold are missed only by who asks for them.
-  ClientOptions options{.servers = flags.servers, .allow_partial = true};
+  ClientOptions options{
+      .servers = flags.servers, .credentials = flags.credentials, .allow_partial = true};
   ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::Connect(std::move(options)));
   const size_t row_bytes = client->layout().row_bytes();
   std::vector<uint8_t> out(rows.size() * row_bytes);
@@ -94,8 +95,9 @@ std::string VerificationText(const ServerStatus& server) {
                              static_cast<double>(std::max<uint64_t>(1, server.rows)));
 }
 
-absl::Status Status(const std::vector<std::string>& addresses, bool as_json) {
-  const std::vector<ServerStatus> servers = AskServers(addresses, kTimeout);
+absl::Status Status(const ServersFlags& flags, bool as_json) {
+  const std::vector<ServerStatus> servers =
+      AskServers(flags.servers, kStatusTimeout, flags.credentials);
   if (as_json) {
     Json list = Json::array();
     for (const ServerStatus& server : servers) list.push_back(StatusJson(server));
@@ -123,10 +125,7 @@ absl::Status Status(const std::vector<std::string>& addresses, bool as_json) {
 void AddLookup(CLI::App& app, Command& run) {
   auto flags = std::make_shared<LookupFlags>();
   CLI::App* command = app.add_subcommand("lookup", "Fetches rows and prints their bytes");
-  command->add_option("--servers", flags->servers, "A,B,...: any of the servers")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->required();
+  AddServersFlags(command, *flags, "A,B,...: any of the servers");
   command->add_option("--layer", flags->layer, "Layer id in the model")->required();
   CLI::Option* rows = command->add_option("--rows", flags->rows, "r,r,...: row ids; -1 gives zeros")
                           ->delimiter(',');
@@ -150,15 +149,12 @@ void AddLookup(CLI::App& app, Command& run) {
 }
 
 void AddStatus(CLI::App& app, Command& run) {
-  auto servers = std::make_shared<std::vector<std::string>>();
+  auto flags = std::make_shared<ServersFlags>();
   auto json = std::make_shared<bool>(false);
   CLI::App* command = app.add_subcommand("status", "Asks every server what it holds");
-  command->add_option("--servers", *servers, "A,B,...")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->required();
+  AddServersFlags(command, *flags, "A,B,...");
   command->add_flag("--json", *json, "One JSON object instead of text");
-  command->callback([=, &run] { run = [=] { return Status(*servers, *json); }; });
+  command->callback([=, &run] { run = [=] { return Status(*flags, *json); }; });
 }
 
 }  // namespace engram

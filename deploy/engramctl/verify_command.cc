@@ -9,6 +9,7 @@
 #include "client/client.h"
 #include "deploy/engramctl/commands.h"
 #include "deploy/engramctl/output.h"
+#include "deploy/engramctl/servers_flags.h"
 #include "proto/base/status_macros.h"
 #include "storage/checkpoint.h"
 #include "storage/table_reader.h"
@@ -16,9 +17,9 @@
 namespace engram {
 namespace {
 
-struct VerifyFlags {
-  std::vector<std::string> servers;
+struct VerifyFlags : ServersFlags {
   std::string checkpoint;
+  std::string expect_digest;
   double seconds = 0;
   double rate = 0;  // lookups per second; 0: as many as can be
   size_t batch = 512;
@@ -140,8 +141,11 @@ absl::Status Verify(const VerifyFlags& flags) {
   }
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(flags.checkpoint));
   ASSIGN_OR_RETURN(const std::unique_ptr<TableReader> reader, TableReader::Open(checkpoint));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Client> client,
-                   Client::Connect({.servers = flags.servers}));
+  ClientOptions options{.servers = flags.servers, .credentials = flags.credentials};
+  if (!flags.expect_digest.empty()) {
+    ASSIGN_OR_RETURN(options.expect_digest, Sha256FromHex(flags.expect_digest));
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::Connect(std::move(options)));
   if (client->geometry().params() != checkpoint.geometry().params() ||
       client->layout() != checkpoint.layout()) {
     return absl::FailedPreconditionError(
@@ -156,11 +160,10 @@ void AddVerify(CLI::App& app, Command& run) {
   auto flags = std::make_shared<VerifyFlags>();
   CLI::App* command =
       app.add_subcommand("verify", "Looks up random rows and compares each with the checkpoint's");
-  command->add_option("--servers", flags->servers, "A,B,...")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->required();
+  AddServersFlags(command, *flags, "A,B,...");
   command->add_option("--checkpoint", flags->checkpoint, "Checkpoint directory")->required();
+  command->add_option("--expect-digest", flags->expect_digest,
+                      "The generation to look up, of those that servers hold (64 hex digits)");
   command->add_option("--seconds", flags->seconds, "How long")->required();
   command->add_option("--rate", flags->rate, "Lookups per second at most (0: no limit)")
       ->capture_default_str();

@@ -75,4 +75,14 @@ absl::Status WriteFileAtomically(const std::string& path, absl::string_view byte
   return absl::OkStatus();
 }
 
+absl::Status SyncDirectoryOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return SystemError(errno, absl::StrCat("cannot open ", directory));
+  const auto close_fd = absl::MakeCleanup([fd] { close(fd); });
+  if (fsync(fd) != 0) return SystemError(errno, absl::StrCat("cannot sync ", directory));
+  return absl::OkStatus();
+}
+
 }  // namespace engram

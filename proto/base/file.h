@@ -20,6 +20,9 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t max_bytes
 // Writes `bytes` beside `path`, syncs, and renames: readers see the old file or the whole new one.
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view bytes);
 
+// Makes a file's name last: what was renamed to `path`, or removed there, stays so over a crash.
+absl::Status SyncDirectoryOf(const std::string& path);
+
 }  // namespace engram
 
 #endif  // ENGRAM_PROTO_BASE_FILE_H_

@@ -59,6 +59,13 @@ class ProtoReader {
     if (Uint(number)) value = number != 0;
     return ok_;
   }
+  // A number that may be none of the enumerators.
+  template <typename EnumType>
+  bool Enum(EnumType& value) {
+    uint32_t number = 0;
+    if (Uint(number)) value = static_cast<EnumType>(number);
+    return ok_;
+  }
   // The length of a field whose bytes may not be there: they are not read.
   bool Length(uint64_t& length) { return ok_ = ok_ && type_ == kBytes && Varint(length); }
   // Of the bytes that the reader borrows.

@@ -30,6 +30,7 @@ absl::StatusOr<std::unique_ptr<EngramdProcess>> EngramdProcess::Start(
   if (std::find(flags.begin(), flags.end(), "--listen") == flags.end()) {
     flags.insert(flags.end(), {"--listen", "127.0.0.1:0"});
   }
+  flags.push_back("--insecure");  // emulated links have addresses of their own
   flags.insert(flags.begin(), absl::StrCat(directory, "/engramd"));
   ASSIGN_OR_RETURN(std::unique_ptr<ChildProcess> process, ChildProcess::Start(flags, core));
   ASSIGN_OR_RETURN(const std::string line, process->ReadLine(kLoadTimeout));

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "client/client.h"
+#include "client/metrics_exporter.h"
 #include "proto/base/status_macros.h"
 #include "tests/bench/ask_client.h"
 #include "tests/bench/batch_run.h"
@@ -36,6 +37,8 @@ nlohmann::json Report(const GatherOptions& options, uint32_t row_bytes, const Ba
                            {"seconds", run.seconds()},
                            {"ids", options.ids},
                            {"io_threads", options.io_threads},
+                           {"dedup", options.dedup},
+                           {"cache_mb", options.cache_mb},
                            {"spin_us", absl::ToInt64Microseconds(options.spin)}};
   if (before.servers_s.has_value() && after.servers_s.has_value()) {
     report["server_cpu_s_per_gb"] = (*after.servers_s - *before.servers_s) / gb;
@@ -63,9 +66,16 @@ absl::StatusOr<nlohmann::json> RunGather(const GatherOptions& options) {
   RETURN_IF_ERROR(options.Validate());
   ClientOptions client_options;
   client_options.servers = options.servers;
+  client_options.credentials = options.credentials;
   client_options.spin = options.spin;
   client_options.io_threads = options.io_threads;
+  client_options.dedup = options.dedup;
+  client_options.cache_bytes = options.cache_mb << 20;
   ASSIGN_OR_RETURN(std::unique_ptr<Client> client, Client::Connect(client_options));
+  std::unique_ptr<MetricsServer> metrics;
+  if (!options.metrics.empty()) {
+    ASSIGN_OR_RETURN(metrics, ServeMetrics(*client, options.metrics));
+  }
   ASSIGN_OR_RETURN(std::vector<int64_t> ids,
                    DrawRows(*client, options.layer, options.ids, options.batch));
   std::optional<std::vector<pid_t>> pids = options.server_pids;

@@ -10,12 +10,14 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/credentials.h"
 #include "nlohmann/json.hpp"
 
 namespace engram::bench {
 
 struct GatherOptions {
   std::vector<std::string> servers;
+  Credentials credentials;
   uint32_t layer = 1;
   uint32_t batch = 4096;  // rows a lookup
   uint32_t depth = 4;     // lookups in flight
@@ -23,6 +25,9 @@ struct GatherOptions {
   std::string ids = "uniform";                 // as DrawRows takes it
   absl::Duration spin = absl::ZeroDuration();  // ClientOptions::spin
   uint32_t io_threads = 1;                     // ClientOptions::io_threads
+  bool dedup = true;                           // ClientOptions::dedup
+  uint64_t cache_mb = 0;                       // ClientOptions::cache_bytes
+  std::string metrics;                         // host:port of the client's; empty: nowhere
   std::vector<pid_t> server_pids;              // empty: found by the servers' addresses
 
   // InvalidArgument naming the flag.

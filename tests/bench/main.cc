@@ -4,7 +4,9 @@
 #include <iostream>
 #include <memory>
 
+#include "deploy/engramctl/servers_flags.h"
 #include "proto/base/process_tuning.h"
+#include "tests/bench/disk.h"
 #include "tests/bench/gather.h"
 #include "tests/bench/load.h"
 #include "tests/bench/overlap/command.h"
@@ -13,6 +15,7 @@
 #include "tests/bench/peers.h"
 #include "tests/bench/peers/naive_server.h"
 #include "tests/bench/peers/raw_server.h"
+#include "tests/bench/restart.h"
 #include "tests/bench/sharing.h"
 #include "tests/bench/trace.h"
 
@@ -70,11 +73,16 @@ void AddGather(CLI::App& app, Command& command) {
   gather->add_option("--servers", options.servers, "any of the servers, with commas")
       ->delimiter(',')
       ->required();
+  AddCredentialFlags(gather, options.credentials);
   gather->add_option("--layer", options.layer, "layer id")->capture_default_str();
   gather->add_option("--batch", options.batch, "rows a lookup")->capture_default_str();
   gather->add_option("--depth", options.depth, "lookups in flight")->capture_default_str();
   gather->add_option("--ids", options.ids, "uniform, zipf or trace:FILE")->capture_default_str();
   gather->add_option("--io-threads", options.io_threads, "the client's threads")
+      ->capture_default_str();
+  gather->add_option("--metrics", options.metrics, "host:port of the client's metrics");
+  gather->add_flag("--dedup,!--no-dedup", options.dedup, "n-grams of a lookup once (default)");
+  gather->add_option("--cache-mb", options.cache_mb, "the client's cache; 0: none")
       ->capture_default_str();
   gather
       ->add_option("--server-pids", options.server_pids,
@@ -91,6 +99,18 @@ void AddLoad(CLI::App& app, Command& command) {
   load->add_option("--rounds", options->rounds, "pairs of a copy and a load")
       ->capture_default_str();
   load->callback([=, &command] { command = [=] { return Print(RunLoad(*options)); }; });
+}
+
+void AddRestart(CLI::App& app, Command& command) {
+  CLI::App* restart = app.add_subcommand("restart", "servers that take their rows from an arena");
+  const auto options = std::make_shared<RestartOptions>();
+  restart->add_option("--gb", options->gb, "sizes of the tables, with commas")
+      ->delimiter(',')
+      ->check(CLI::Range(0.01, 1000.0));
+  restart->add_option("--tmpfs", options->tmpfs, "where the arenas live")->capture_default_str();
+  restart->add_option("--tokenizer", options->tokenizer, "tokenizer.json for the checkpoints");
+  restart->add_option("--rounds", options->rounds, "restarts of each")->capture_default_str();
+  restart->callback([=, &command] { command = [=] { return Print(RunRestart(*options)); }; });
 }
 
 void AddPeers(CLI::App& app, Command& command) {
@@ -183,6 +203,31 @@ void AddTrace(CLI::App& app, Command& command) {
   text->callback([=, &command] { command = [=] { return Print(RunTraceBench(flags->Take())); }; });
 }
 
+void AddDisk(CLI::App& app, Command& command) {
+  CLI::App* disk = app.add_subcommand("disk", "a shard on disk, and its cache, under real text");
+  const auto options = std::make_shared<DiskBenchOptions>();
+  disk->add_option("--trace", options->trace, "file of token ids")->capture_default_str();
+  disk->add_option("--tokenizer", options->tokenizer, "tokenizer.json of its token ids")
+      ->capture_default_str();
+  disk->add_option("--dir", options->directory, "where table and database are written");
+  disk->add_option("--rows", options->rows, "of a layer")->capture_default_str();
+  disk->add_option("--budgets", options->budgets, "per cent of the table, with commas, ascending")
+      ->delimiter(',')
+      ->check(CLI::Range(0.1, 90.0));
+  disk->add_option("--chunk", options->chunk, "tokens at once")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  disk->add_option("--warm-tokens", options->warm_tokens, "that fill the cache")
+      ->capture_default_str();
+  disk->add_option("--tokens", options->tokens, "that are measured")->capture_default_str();
+  disk->add_option("--read-threads", options->read_threads, "that wait for the disk")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  disk->add_flag("--direct-reads,!--no-direct-reads", options->direct_reads,
+                 "past the page cache (default)");
+  disk->callback([=, &command] { command = [=] { return Print(RunDiskBench(*options)); }; });
+}
+
 // What `peers` starts; for nobody else, so the help does not name them.
 void AddPeerServers(CLI::App& app, Command& command) {
   CLI::App* raw = app.add_subcommand("raw-server")->group("");
@@ -207,10 +252,12 @@ int Main(int argc, char** argv) {
   CLI::App app("Benchmarks of Engram memory servers.", "engram-bench");
   app.require_subcommand(1);
   Command command;
+  AddDisk(app, command);
   AddGather(app, command);
   AddLoad(app, command);
   AddOverlap(app, command);
   AddPeers(app, command);
+  AddRestart(app, command);
   AddSharing(app, "fairness", "small lookups beside large ones", RunFairness, command);
   AddSharing(app, "cores", "a server on one core and on two", RunCores, command);
   AddTrace(app, command);

@@ -17,6 +17,7 @@
 #include "storage/gather.h"
 #include "storage/memory_store.h"
 #include "tests/bench/micro_dequantize.h"
+#include "tests/bench/micro_overlay.h"
 
 namespace engram {
 namespace {
@@ -77,14 +78,14 @@ void EncodeAnswer(benchmark::State& state) {
   uint8_t out[kMaxAnswerHeader];
   uint64_t id = 0;
   for (auto _ : state) {
-    benchmark::DoNotOptimize(EncodeAnswerHeader(++id, 3, true, {}, 512 * kRowBytes, out));
+    benchmark::DoNotOptimize(EncodeAnswerHeader(++id, 3, true, {}, {}, 512 * kRowBytes, out));
   }
 }
 BENCHMARK(EncodeAnswer);
 
 void DecodeAnswer(benchmark::State& state) {
   uint8_t header[kMaxAnswerHeader];
-  const size_t bytes = EncodeAnswerHeader(1 << 20, 3, true, {}, 512 * kRowBytes, header);
+  const size_t bytes = EncodeAnswerHeader(1 << 20, 3, true, {}, {}, 512 * kRowBytes, header);
   StreamResponse response;
   for (auto _ : state) {
     benchmark::DoNotOptimize(
@@ -204,6 +205,7 @@ void Register() {
 int main(int argc, char** argv) {
   engram::Register();
   engram::RegisterDequantize();
+  engram::RegisterOverlay();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();

@@ -20,7 +20,7 @@ namespace {
 
 constexpr uint32_t kHeads = 8;
 constexpr uint32_t kColumns = 24;
-constexpr size_t kRowBytes = 264;
+constexpr size_t kNgramRowBytes = 264;
 
 // ---------------------------------------------------------------- repeats
 
@@ -110,12 +110,12 @@ void CacheHits(benchmark::State& state) {
   options.dedup = false;
   options.cache_bytes = 512'000'000;
   const auto folder = OrDie(Folder::Create(options, FullGeometry(), PackedFp8Layout(256)));
-  Block out(kTokens * kColumns * kRowBytes, true);
+  Block out(kTokens * kColumns * kNgramRowBytes, true);
 
   Lookup lookup(1);
   lookup.columns = {0, kColumns};
   LookupLayer& layer = lookup.layers()[0];
-  layer.target = RowTarget::Rows(out.data(), kRowBytes);
+  layer.target = RowTarget::Rows(out.data(), kNgramRowBytes);
   layer.target.stream = true;
   const auto ids_of = [](size_t ngram, int64_t* ids) {
     for (size_t head = 0; head < kHeads; ++head) {
@@ -129,7 +129,8 @@ void CacheHits(benchmark::State& state) {
     layer.ids = ids;
     folder->Fold(lookup, layer);
     for (const uint32_t slot : layer.filling) {
-      std::memset(folder->cache_rows() + size_t{slot} * kHeads * kRowBytes, 1, kHeads * kRowBytes);
+      std::memset(folder->cache_rows() + size_t{slot} * kHeads * kNgramRowBytes, 1,
+                  kHeads * kNgramRowBytes);
     }
     folder->End(layer, true);
   }

@@ -13,10 +13,10 @@ namespace engram::bench {
 namespace {
 
 constexpr size_t kPoolIds = size_t{4} << 20;
-constexpr uint64_t kSeed = 1;
+constexpr uint64_t kIdsSeed = 1;
 
 std::vector<int64_t> DrawUniform(uint64_t rows, size_t count) {
-  std::mt19937_64 random(kSeed);
+  std::mt19937_64 random(kIdsSeed);
   std::uniform_int_distribution<int64_t> row(0, static_cast<int64_t>(rows) - 1);
   std::vector<int64_t> ids(count);
   for (int64_t& id : ids) id = row(random);
@@ -56,7 +56,7 @@ std::vector<int64_t> DrawZipf(uint64_t rows, size_t count) {
   // Multiplying by a prime that does not divide `rows` permutes them: neighbours in rank must not
   // be neighbours in memory, as they are not in a hash table.
   constexpr uint64_t kSpread = 2654435761;
-  std::mt19937_64 random(kSeed);
+  std::mt19937_64 random(kIdsSeed);
   const ZipfRank rank(rows);
   std::vector<int64_t> ids(count);
   for (int64_t& id : ids) id = static_cast<int64_t>((rank(random) - 1) * kSpread % rows);

@@ -27,7 +27,7 @@ constexpr uint32_t kPrefillDepth = 2;
 // Of prefill answers beside decode: service/gather_stream.h.
 constexpr uint32_t kPieceBytes = 64 << 10;
 
-std::vector<int64_t> DrawIds(uint64_t rows) {
+std::vector<int64_t> DrawSharedIds(uint64_t rows) {
   std::mt19937_64 random(1);
   std::vector<int64_t> ids(1 << 20);
   for (int64_t& id : ids) id = static_cast<int64_t>(random() % rows);
@@ -59,7 +59,7 @@ class Fairness {
       : options_(options),
         client_(client),
         row_bytes_(client.layout().row_bytes()),
-        ids_(DrawIds(client.geometry().layers()[0].rows)) {}
+        ids_(DrawSharedIds(client.geometry().layers()[0].rows)) {}
 
   absl::Status Round() {
     RETURN_IF_ERROR(Decode("alone"));
@@ -152,7 +152,7 @@ absl::StatusOr<nlohmann::json> RunCores(const SharingOptions& options) {
   // As many connections to the one as to the other.
   ASSIGN_OR_RETURN(const auto to_one, ConnectTo(*one, no_spin, 2));
   ASSIGN_OR_RETURN(const auto to_two, ConnectTo(*two, no_spin, 2));
-  const std::vector<int64_t> ids = DrawIds(to_one->geometry().layers()[0].rows);
+  const std::vector<int64_t> ids = DrawSharedIds(to_one->geometry().layers()[0].rows);
   nlohmann::json report;
   for (const uint32_t batch : {512u, 4096u, 16384u}) {
     std::vector<double> with_one, with_two, ratios;

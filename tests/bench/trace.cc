@@ -31,9 +31,9 @@ constexpr uint32_t kBareBatch = 16384;
 constexpr uint32_t kBareDepth = 4;
 constexpr size_t kUniformChunks = 32;
 constexpr size_t kHotNgrams = 2'000'000;
-constexpr size_t kGroup = 4;
+constexpr size_t kGroup = 12;
 constexpr uint32_t kNamedCacheMb = 512;
-constexpr size_t kDepth = 2;
+constexpr size_t kDepth = 3;
 constexpr char kOff[] = "off";
 
 // What a client may spare.
@@ -90,7 +90,7 @@ class TraceBench {
     return Client::Connect(options);
   }
 
-  // Both layers of every chunk, two lookups in flight. After every kGroup chunks the clock stands
+  // Both layers of every chunk, some lookups in flight. After every kGroup chunks the clock stands
   // still while all of their rows are compared with the table's. The first group is not counted.
   absl::StatusOr<Pass> Run(Client& client, const StepPool& chunks) {
     Pass pass;
@@ -164,30 +164,6 @@ absl::StatusOr<double> BareRate(Peer& bare, const std::vector<int64_t>& ids, abs
   BatchRun run({ids, kBareBatch, kBareDepth, kSynthRowBytes, time, nullptr});
   RETURN_IF_ERROR(bare.Ask(run));
   return run.rows_per_s();
-}
-
-absl::StatusOr<StepPool> Chunks(const Table& table, const TokenTrace& text, uint32_t chunk) {
-  Shape shape;
-  shape.name = "text";
-  shape.tokens_per_sequence = chunk;
-  return StepPool::Hash(table.geometry, &*table.token_map, text, shape, SIZE_MAX);
-}
-
-// Of the tokens: `trace` keeps the first half.
-TokenTrace TakeSecondHalf(TokenTrace& trace) {
-  size_t left = 0;
-  for (const std::vector<uint32_t>& sequence : trace) left += sequence.size();
-  left -= left / 2;
-  for (size_t i = 0; i < trace.size(); left -= trace[i++].size()) {
-    if (trace[i].size() < left) continue;
-    TokenTrace second = {{trace[i].begin() + static_cast<ptrdiff_t>(left), trace[i].end()}};
-    if (second[0].empty()) second.clear();
-    trace[i].resize(left);
-    second.insert(second.end(), trace.begin() + static_cast<ptrdiff_t>(i) + 1, trace.end());
-    trace.resize(i + 1);
-    return second;
-  }
-  return {};
 }
 
 // Text in which nothing repeats: token ids by lot.
@@ -264,6 +240,29 @@ std::vector<Variant> Variants(const TraceBenchOptions& options) {
 
 }  // namespace
 
+absl::StatusOr<StepPool> TextChunks(const Table& table, const TokenTrace& text, uint32_t chunk) {
+  Shape shape;
+  shape.name = "text";
+  shape.tokens_per_sequence = chunk;
+  return StepPool::Hash(table.geometry, &*table.token_map, text, shape, SIZE_MAX);
+}
+
+TokenTrace TakeSecondHalf(TokenTrace& trace) {
+  size_t left = 0;
+  for (const std::vector<uint32_t>& sequence : trace) left += sequence.size();
+  left -= left / 2;
+  for (size_t i = 0; i < trace.size(); left -= trace[i++].size()) {
+    if (trace[i].size() < left) continue;
+    TokenTrace second = {{trace[i].begin() + static_cast<ptrdiff_t>(left), trace[i].end()}};
+    if (second[0].empty()) second.clear();
+    trace[i].resize(left);
+    second.insert(second.end(), trace.begin() + static_cast<ptrdiff_t>(i) + 1, trace.end());
+    trace.resize(i + 1);
+    return second;
+  }
+  return {};
+}
+
 absl::StatusOr<nlohmann::json> RunTraceBench(const TraceBenchOptions& options) {
   PeerSetup setup;
   RETURN_IF_ERROR(PinToCore(setup.client_core));
@@ -294,9 +293,9 @@ absl::StatusOr<nlohmann::json> RunTraceBench(const TraceBenchOptions& options) {
                           {"wrong_rows", 0}};
   }
   RETURN_IF_ERROR(WriteHot(local, std::move(first), hot_ngrams));
-  ASSIGN_OR_RETURN(const StepPool chunks, Chunks(local, second, options.chunk));
+  ASSIGN_OR_RETURN(const StepPool chunks, TextChunks(local, second, options.chunk));
   ASSIGN_OR_RETURN(const StepPool uniform,
-                   Chunks(local, UniformText(local, options.chunk), options.chunk));
+                   TextChunks(local, UniformText(local, options.chunk), options.chunk));
   std::vector<int64_t> bare_ids;
   for (size_t i = 0; i < std::min<size_t>(chunks.size(), kUniformChunks); ++i) {
     bare_ids.insert(bare_ids.end(), chunks[i][0].begin(), chunks[i][0].end());

@@ -10,7 +10,10 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "nlohmann/json.hpp"
+#include "proto/token_trace.h"
+#include "storage/table.h"
 #include "tests/bench/guesses.h"
+#include "tests/bench/overlap/step_ids.h"
 
 namespace engram::bench {
 
@@ -30,6 +33,12 @@ struct TraceBenchOptions {
 
 // The figures as tests/bench/README.md defines them. Internal: a wrong row.
 absl::StatusOr<nlohmann::json> RunTraceBench(const TraceBenchOptions& options);
+
+// Cuts a text in two by its tokens: `trace` keeps the first half, the second is returned.
+TokenTrace TakeSecondHalf(TokenTrace& trace);
+
+// Consecutive chunks of a text, hashed for a table that has a token map. As StepPool::Hash.
+absl::StatusOr<StepPool> TextChunks(const Table& table, const TokenTrace& text, uint32_t chunk);
 
 }  // namespace engram::bench
 

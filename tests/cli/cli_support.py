@@ -45,31 +45,52 @@ def synth_row(seed, layer, row):
     return values + bytes(118 + (b & 15) for b in raw[256:])
 
 
+def byte_alphabet():
+    """Byte -> character of byte-level BPE vocabularies."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [b for b in range(256) if b not in plain]
+    return {**{b: chr(b) for b in plain}, **{b: chr(256 + i) for i, b in enumerate(rest)}}
+
+
+def write_byte_tokenizer(path):
+    """The smallest byte-level BPE tokenizer: token id = byte."""
+    vocab = {char: byte for byte, char in byte_alphabet().items()}
+    path.write_text(json.dumps({
+        "version": "1.0", "added_tokens": [], "normalizer": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+                          "use_regex": True},
+        "post_processor": None,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
+                    "use_regex": True},
+        "model": {"type": "BPE", "dropout": None, "unk_token": None, "vocab": vocab,
+                  "merges": []}}))
+
+
 class Engramd:
     """A server process; `fields` are those of the line it prints when it serves."""
 
-    def __init__(self, *args):
+    def __init__(self, *args, listen="127.0.0.1:0"):
         self._stderr = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            [BIN / "engramd", "--threads", "1", "--listen", "127.0.0.1:0", "--drain-ms", "0",
-             *map(str, args)],
+        self.process = subprocess.Popen(
+            [BIN / "engramd", "--threads", "1", "--listen", listen,
+             *([] if "--drain-ms" in args else ["--drain-ms", "0"]), *map(str, args)],
             stdout=subprocess.PIPE, stderr=self._stderr, text=True)
         lines = queue.Queue()
-        threading.Thread(target=lambda: lines.put(self._process.stdout.readline()),
+        threading.Thread(target=lambda: lines.put(self.process.stdout.readline()),
                          daemon=True).start()
         try:
             self.line = lines.get(timeout=LIMIT_S)
         except queue.Empty:
             self.line = ""
         if not self.line.startswith("serving "):
-            self._process.kill()
+            self.process.kill()
             self._stderr.seek(0)
             said = self._stderr.read().decode()
             self.stop()
             raise AssertionError(f"engramd does not serve: {said}")
         self.fields = dict(field.split("=", 1) for field in self.line.split()[1:])
         self.address = self.fields["listen"]
-        self.pid = self._process.pid
+        self.pid = self.process.pid
 
     def said(self):
         """What it has written to standard error."""
@@ -80,14 +101,18 @@ class Engramd:
         status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
         return int(status.split(field + ":")[1].split()[0]) * 1024
 
+    def wait(self):
+        """The exit code, once it has ended by itself or was killed."""
+        return self.process.wait(LIMIT_S)
+
     def stop(self):
         """SIGTERM; returns the exit code."""
-        self._process.terminate()
+        self.process.terminate()
         try:
-            return self._process.wait(LIMIT_S)
+            return self.process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+            self.process.kill()
+            return self.process.wait()
         finally:
-            self._process.stdout.close()
+            self.process.stdout.close()
             self._stderr.close()

@@ -12,7 +12,7 @@ import tempfile
 import unicodedata
 import unittest
 
-from cli_support import Engramd, run, run_json, synth_row
+from cli_support import Engramd, byte_alphabet, run, run_json, synth_row, write_byte_tokenizer
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "proto" / "golden"
 FLOOR = 500
@@ -41,27 +41,6 @@ def hash_rows(compressed, pad, max_ngram, primes, multipliers):
             row += [mixed % primes[c] + offsets[c] for c in range(first, first + heads)]
         rows.append(row)
     return rows
-
-
-def byte_alphabet():
-    """Byte -> character of byte-level BPE vocabularies."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    rest = [b for b in range(256) if b not in plain]
-    return {**{b: chr(b) for b in plain}, **{b: chr(256 + i) for i, b in enumerate(rest)}}
-
-
-def write_byte_tokenizer(path):
-    """The smallest byte-level BPE tokenizer: token id = byte."""
-    vocab = {char: byte for byte, char in byte_alphabet().items()}
-    path.write_text(json.dumps({
-        "version": "1.0", "added_tokens": [], "normalizer": None,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
-                          "use_regex": True},
-        "post_processor": None,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
-                    "use_regex": True},
-        "model": {"type": "BPE", "dropout": None, "unk_token": None, "vocab": vocab,
-                  "merges": []}}))
 
 
 def normalize(text):
@@ -171,6 +150,17 @@ class CheckpointTest(CliTest):
         self.assertFalse((again / "engram.sidecar").exists())
         other = self.make_checkpoint("one-seed-on", SEED + 1)
         self.assertNotEqual(run_json("engramctl", "digest", other)["digest"], self.digest)
+
+    def test_digest_that_is_expected(self):
+        other = self.make_checkpoint("not-expected", SEED + 1)
+        self.assert_fails(["engramctl", "digest", other, "--expect-digest", self.digest], self.digest,
+                          str(other))
+        self.assertFalse((other / "engram.sidecar").exists())
+        self.assert_fails(["engramctl", "digest", other, "--expect-digest", "abc"], "abc")
+        same = self.make_checkpoint("expected", SEED)
+        self.assertEqual(run_json("engramctl", "digest", same, "--expect-digest", self.digest),
+                         {"digest": self.digest})
+        self.assertTrue((same / "engram.sidecar").is_file())
 
     def test_synth_refuses(self):
         synth = ["engramctl", "synth", "--out"]

@@ -39,7 +39,7 @@ std::string Framed(const std::string& message) {
 
 std::string Answer(uint64_t id, const std::string& rows, const std::vector<uint32_t>& checksums) {
   std::string header(kMaxAnswerHeader + checksums.size() * sizeof(uint32_t), '\0');
-  header.resize(EncodeAnswerHeader(id, 0, true, checksums, rows.size(),
+  header.resize(EncodeAnswerHeader(id, 0, true, {}, checksums, rows.size(),
                                    reinterpret_cast<uint8_t*>(header.data())));
   return Framed(header + rows);
 }

@@ -12,7 +12,6 @@ namespace {
 
 using testing::ElementsAre;
 
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
 const std::string kDigest(64, 'a');
 
 absl::StatusOr<ClientSettings> FromEnvironment(std::vector<const char*> variables) {
@@ -43,6 +42,13 @@ void ExpectAll(const ClientSettings& settings) {
   EXPECT_THAT(client.cpus, ElementsAre(0, 2));
   EXPECT_EQ(client.hedge_share, 0);
   EXPECT_EQ(client.hedge_after_least, absl::Microseconds(18));
+  EXPECT_FALSE(client.follow_generations);
+  EXPECT_EQ(client.follow_interval, absl::Microseconds(19));
+  EXPECT_EQ(client.credentials.ca, "ca");
+  EXPECT_EQ(client.credentials.certificate, "cert");
+  EXPECT_EQ(client.credentials.key, "key");
+  EXPECT_EQ(client.credentials.server_name, "name");
+  EXPECT_EQ(client.credentials.token, "token");
 }
 
 TEST(Settings, EveryFieldComesFromJson) {
@@ -53,7 +59,9 @@ TEST(Settings, EveryFieldComesFromJson) {
       "credit_bytes": 14, "rows_per_request": 15, "io_threads": 2, "max_prefetch_bytes": 16,
       "cache_bytes": 1099511627776, "cache_columns": [3, 6], "hot_ngrams": "file",
       "dedup": false, "spin_us": 17, "cpus": [0, 2], "hedge_share": 0,
-      "hedge_after_least_us": 18})");
+      "hedge_after_least_us": 18, "follow_generations": false,
+      "follow_interval_us": 19, "tls_ca": "ca", "tls_certificate": "cert", "tls_key": "key",
+      "tls_server_name": "name", "token_file": "token"})");
   ASSERT_OK_AND_ASSIGN(const ClientSettings settings, SettingsFromJson(json, "settings"));
   ExpectAll(settings);
   for (const std::string& name : SettingNames()) {
@@ -84,6 +92,13 @@ TEST(Settings, EveryFieldComesFromTheEnvironment) {
                                         "ENGRAM_CPUS=0,2",
                                         "ENGRAM_HEDGE_SHARE=0",
                                         "ENGRAM_HEDGE_AFTER_LEAST_US=18",
+                                        "ENGRAM_FOLLOW_GENERATIONS=false",
+                                        "ENGRAM_FOLLOW_INTERVAL_US=19",
+                                        "ENGRAM_TLS_CA=ca",
+                                        "ENGRAM_TLS_CERTIFICATE=cert",
+                                        "ENGRAM_TLS_KEY=key",
+                                        "ENGRAM_TLS_SERVER_NAME=name",
+                                        "ENGRAM_TOKEN_FILE=token",
                                         "PATH=/bin",
                                         "ENGRAMS=3"}));
   ExpectAll(settings);
@@ -96,6 +111,17 @@ TEST(Settings, WhatIsNotSaidIsTheDefault) {
   EXPECT_EQ(settings.lookup_timeout, absl::Seconds(10));
   EXPECT_EQ(settings.client.hedge_share, ClientOptions().hedge_share);
   EXPECT_EQ(settings.missing_rows, MissingRows::kFail);
+}
+
+TEST(Settings, AClientFollowsOrIsPinned) {
+  ASSERT_OK_AND_ASSIGN(
+      const ClientSettings settings,
+      SettingsFromJson(R"({"servers": "a:1", "follow_generations": true})", "settings"));
+  EXPECT_TRUE(settings.client.follow_generations);
+  EXPECT_THAT(SettingsFromJson(absl::StrCat(R"({"servers": "a:1", "expect_digest": ")", kDigest,
+                                            R"(", "follow_generations": true})"),
+                               "settings"),
+              StatusIs(absl::StatusCode::kInvalidArgument, "`follow_generations`"));
 }
 
 TEST(Settings, AVariableGoesBeforeTheConfiguration) {

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "tests/client_c/c_fixture.h"
+#include "tests/support/temp_path.h"
 
 namespace engram {
 namespace {
@@ -105,6 +106,22 @@ TEST_F(ClientCTest, ServersThatAreNotThere) {
   options.expect_digest = digest.c_str();
   EXPECT_THAT(Said(engram_client_connect(&options, &client)),
               Is(ENGRAM_FAILED_PRECONDITION, digest));
+}
+
+TEST_F(ClientCTest, SavesHotNgrams) {
+  const std::string file = TempPath("hot");
+  EXPECT_THAT(Said(engram_client_save_hot_ngrams(nullptr, "file")), IsInvalid("`client` is NULL"));
+  EXPECT_THAT(Said(engram_client_save_hot_ngrams(client_.get(), nullptr)),
+              IsInvalid("`path` is NULL"));
+  EXPECT_THAT(Said(engram_client_save_hot_ngrams(client_.get(), file.c_str())),
+              Is(ENGRAM_FAILED_PRECONDITION, "cache"));
+  engram_client_options options = ENGRAM_CLIENT_OPTIONS_INIT;
+  options.cache_bytes = 1 << 20;
+  Connect(options);
+  ASSERT_FINE(engram_client_save_hot_ngrams(client_.get(), file.c_str()));
+  options.hot_ngrams = file.c_str();
+  Connect(options);
+  unlink(file.c_str());
 }
 
 TEST_F(ClientCTest, JsonAndEnvironmentConnectToo) {

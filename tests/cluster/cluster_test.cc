@@ -19,8 +19,8 @@ namespace {
 
 using Code = absl::StatusCode;
 
-absl::StatusOr<std::unique_ptr<Client>> Connect(const std::vector<std::string>& servers,
-                                                bool allow_partial = false) {
+absl::StatusOr<std::unique_ptr<Client>> ConnectTo(const std::vector<std::string>& servers,
+                                                  bool allow_partial = false) {
   return Client::Connect({.servers = servers,
                           .allow_partial = allow_partial,
                           .connect_timeout = absl::Seconds(1),
@@ -29,7 +29,7 @@ absl::StatusOr<std::unique_ptr<Client>> Connect(const std::vector<std::string>& 
 
 TEST(ClusterTest, RowsOfAllShardsComeInRequestOrder) {
   const TestCluster cluster(3);
-  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  ASSERT_OK_AND_ASSIGN(const auto client, ConnectTo(cluster.addresses()));
   EXPECT_TRUE(client->MissingRanges().empty());
   for (const size_t count : {0, 1, 16, 5000, 20000}) {
     const std::vector<int64_t> ids_1 = RandomIds(*client, 0, count);
@@ -48,7 +48,7 @@ TEST(ClusterTest, RowsOfAllShardsComeInRequestOrder) {
 
 TEST(ClusterTest, EveryRowOfTheTable) {
   const TestCluster cluster(4);
-  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  ASSERT_OK_AND_ASSIGN(const auto client, ConnectTo(cluster.addresses()));
   for (const LayerGeometry& layer : client->geometry().layers()) {
     std::vector<int64_t> ids(layer.rows);
     for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int64_t>(i);
@@ -60,7 +60,7 @@ TEST(ClusterTest, EveryRowOfTheTable) {
 
 TEST(ClusterTest, ManyThreadsShareAClient) {
   const TestCluster cluster(2);
-  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  ASSERT_OK_AND_ASSIGN(const auto client, ConnectTo(cluster.addresses()));
   const std::vector<int64_t> ids = RandomIds(*client, 0, 300);
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
@@ -77,7 +77,7 @@ TEST(ClusterTest, ManyThreadsShareAClient) {
 
 TEST(ClusterTest, BadLookupsAreRefusedByName) {
   const TestCluster cluster(2);
-  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  ASSERT_OK_AND_ASSIGN(const auto client, ConnectTo(cluster.addresses()));
   std::vector<uint8_t> out;
   EXPECT_THAT(LookUp(*client, 2, {1}, out),
               StatusIs(Code::kNotFound, "layer 2 has no Engram table"));
@@ -100,8 +100,8 @@ TEST(ClusterTest, BadLookupsAreRefusedByName) {
 TEST(ClusterTest, MissingRangesAreNamed) {
   const TestCluster cluster(4);
   const std::vector<std::string> some = {cluster.addresses()[0], cluster.addresses()[2]};
-  EXPECT_THAT(Connect(some), StatusIs(Code::kUnavailable, "no server holds layer 1 rows ["));
-  ASSERT_OK_AND_ASSIGN(const auto client, Connect(some, /*allow_partial=*/true));
+  EXPECT_THAT(ConnectTo(some), StatusIs(Code::kUnavailable, "no server holds layer 1 rows ["));
+  ASSERT_OK_AND_ASSIGN(const auto client, ConnectTo(some, /*allow_partial=*/true));
   EXPECT_EQ(client->MissingRanges().size(), 4u);
   std::vector<uint8_t> out;
   EXPECT_THAT(LookUp(*client, 1, {0}, out), IsOk());
@@ -113,8 +113,8 @@ TEST(ClusterTest, MissingRangesAreNamed) {
 TEST(ClusterTest, ServersOfAnotherTableAreRefused) {
   const TestCluster one(1, /*seed=*/0), other(1, /*seed=*/1);
   const std::string a = one.addresses()[0], b = other.addresses()[0];
-  ASSERT_OK_AND_ASSIGN(const auto of_one, Connect({a}));
-  ASSERT_OK_AND_ASSIGN(const auto of_other, Connect({b}));
+  ASSERT_OK_AND_ASSIGN(const auto of_one, ConnectTo({a}));
+  ASSERT_OK_AND_ASSIGN(const auto of_other, ConnectTo({b}));
   const std::string digest_a = ToHex(of_one->digest()), digest_b = ToHex(of_other->digest());
   const auto conflict = [](const std::string& x, const std::string& of_x, const std::string& y,
                            const std::string& of_y) {
@@ -123,8 +123,8 @@ TEST(ClusterTest, ServersOfAnotherTableAreRefused) {
   };
   // Whichever answers first.
   for (const std::vector<std::string>& servers : {std::vector{a, b}, std::vector{b, a}}) {
-    EXPECT_THAT(Connect(servers), testing::AnyOf(conflict(a, digest_a, b, digest_b),
-                                                 conflict(b, digest_b, a, digest_a)));
+    EXPECT_THAT(ConnectTo(servers), testing::AnyOf(conflict(a, digest_a, b, digest_b),
+                                                   conflict(b, digest_b, a, digest_a)));
   }
   EXPECT_THAT(
       Client::Connect({.servers = one.addresses(), .expect_digest = Sha256{}}),
@@ -137,9 +137,9 @@ TEST(ClusterTest, AServerThatComesBackWithAnotherTableIsNotAsked) {
   TestCluster first(1), other(1, /*seed=*/1);
   const TestCluster replica(1);
   const std::string address = first.addresses()[0];
-  ASSERT_OK_AND_ASSIGN(const auto alone, Connect({address}));
-  ASSERT_OK_AND_ASSIGN(const auto both, Connect({address, replica.addresses()[0]}));
-  ASSERT_OK_AND_ASSIGN(const auto of_other, Connect(other.addresses()));
+  ASSERT_OK_AND_ASSIGN(const auto alone, ConnectTo({address}));
+  ASSERT_OK_AND_ASSIGN(const auto both, ConnectTo({address, replica.addresses()[0]}));
+  ASSERT_OK_AND_ASSIGN(const auto of_other, ConnectTo(other.addresses()));
   const std::vector<int64_t> ids = RandomIds(*alone, 0, 100);
   first.Kill(0);
   other.Start(0, address);
@@ -162,12 +162,12 @@ TEST(ClusterTest, AServerThatComesBackWithAnotherTableIsNotAsked) {
 }
 
 TEST(ClusterTest, NoServerAtAll) {
-  EXPECT_THAT(Connect({"127.0.0.1:1"}), StatusIs(Code::kUnavailable, "127.0.0.1:1"));
+  EXPECT_THAT(ConnectTo({"127.0.0.1:1"}), StatusIs(Code::kUnavailable, "127.0.0.1:1"));
 }
 
 TEST(ClusterTest, ALostServerIsNamedAndHeals) {
   TestCluster cluster(2);
-  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  ASSERT_OK_AND_ASSIGN(const auto client, ConnectTo(cluster.addresses()));
   const auto last = static_cast<int64_t>(client->geometry().layers()[0].rows) - 1;
   cluster.Kill(1);
   std::vector<uint8_t> out;
@@ -191,7 +191,7 @@ TEST(ClusterTest, AReplicaTakesOverWhenOneDrains) {
   TestCluster cluster(1);
   TestCluster replica(1);
   ASSERT_OK_AND_ASSIGN(const auto client,
-                       Connect({cluster.addresses()[0], replica.addresses()[0]}));
+                       ConnectTo({cluster.addresses()[0], replica.addresses()[0]}));
   cluster.server(0).BeginDrain();
   const std::vector<int64_t> ids = RandomIds(*client, 0, 100);
   std::vector<uint8_t> out;
@@ -207,7 +207,7 @@ TEST(ClusterTest, AReplicaTakesOverWhenOneDrains) {
 
 TEST(ClusterTest, TicketsDroppedWithRowsOutTouchNothingAfterwards) {
   const TestCluster cluster(2);
-  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  ASSERT_OK_AND_ASSIGN(const auto client, ConnectTo(cluster.addresses()));
   for (int i = 0; i < 50; ++i) {
     const std::vector<int64_t> ids = RandomIds(*client, 0, 8000);
     std::vector<uint8_t> out(ids.size() * kSynthRowBytes);
@@ -221,7 +221,7 @@ TEST(ClusterTest, TicketsDroppedWithRowsOutTouchNothingAfterwards) {
 
 TEST(ClusterTest, AClientThatClosesEndsItsTickets) {
   const TestCluster cluster(2);
-  ASSERT_OK_AND_ASSIGN(auto client, Connect(cluster.addresses()));
+  ASSERT_OK_AND_ASSIGN(auto client, ConnectTo(cluster.addresses()));
   const std::vector<int64_t> ids = RandomIds(*client, 0, 20000);
   std::vector<uint8_t> out(ids.size() * kSynthRowBytes);
   ASSERT_OK_AND_ASSIGN(Ticket ticket, client->SubmitRows({{1, ids, out}}, {}));
@@ -232,7 +232,7 @@ TEST(ClusterTest, AClientThatClosesEndsItsTickets) {
 
 TEST(ClusterTest, ATimeoutEndsTheLookup) {
   const TestCluster cluster(1);
-  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  ASSERT_OK_AND_ASSIGN(const auto client, ConnectTo(cluster.addresses()));
   const std::vector<int64_t> ids = RandomIds(*client, 0, 100000);
   std::vector<uint8_t> out(ids.size() * kSynthRowBytes);
   ASSERT_OK_AND_ASSIGN(Ticket ticket,
@@ -260,7 +260,7 @@ TEST(ClusterTest, TokenIdsBeyondTheMapAreRefused) {
   options.threads = 1;
   ASSERT_OK_AND_ASSIGN(const auto server,
                        Server::Start(std::make_shared<const Table>(std::move(table)), options));
-  ASSERT_OK_AND_ASSIGN(const auto client, Connect({server->address()}));
+  ASSERT_OK_AND_ASSIGN(const auto client, ConnectTo({server->address()}));
   ASSERT_EQ(client->token_map()->compressed_count(), 2u);
 
   const size_t row_bytes = client->layout().row_bytes();

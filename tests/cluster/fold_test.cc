@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <random>
 
+#include "absl/time/clock.h"
 #include "client/client.h"
 #include "client/slot.h"
 #include "tests/cluster/lookup_helpers.h"
@@ -126,6 +128,48 @@ TEST(FoldTest, ASmallCacheUnderManyLookups) {
     }
   }
   EXPECT_GT(Sum(client->stats(), &NgramStats::cached), 0u);
+}
+
+// Layers of many rows, in whose making-ready answers of others, and the news that a server is lost,
+// are taken in.
+TEST(FoldTest, LargeLookupsWhileAServerIsKilled) {
+  constexpr size_t kTokens = 700;  // 16,800 rows a layer
+  TestCluster cluster(2, 0, 2);
+  const auto client = Connect(cluster, {.servers = {}, .cache_bytes = 16 << 20});
+  struct Running {
+    std::array<std::vector<int64_t>, 2> ids;
+    std::array<std::vector<uint8_t>, 2> out;
+    absl::StatusOr<Ticket> ticket = absl::UnknownError("");
+  };
+  for (uint32_t round = 0; round < 4 && !HasFailure(); ++round) {
+    std::array<Running, 2> running;
+    for (size_t i = 0; i < running.size(); ++i) {
+      std::vector<RowsLookup> layers;
+      for (size_t layer = 0; layer < 2; ++layer) {
+        running[i].ids[layer] = Repeating(*client, layer, kTokens, 600, round * 7 + i);
+        running[i].out[layer].assign(running[i].ids[layer].size() * kSynthRowBytes, 0xA5);
+        layers.push_back({layer == 0 ? 1u : 14u, running[i].ids[layer], running[i].out[layer]});
+      }
+      running[i].ticket = client->SubmitRows(layers, {.timeout = absl::Minutes(1)});
+      ASSERT_THAT(running[i].ticket, IsOk());
+      if (i == 0) cluster.Kill(round % 4);
+    }
+    for (Running& one : running) {
+      ASSERT_THAT(one.ticket->WaitAll(), IsOk());
+      ExpectRows(1, one.ids[0], one.out[0]);
+      ExpectRows(14, one.ids[1], one.out[1]);
+    }
+    // Back, and known to the client to be, before its replica goes.
+    const uint64_t gathers = cluster.disturbance(round % 4).gathers;
+    cluster.Start(round % 4);
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    std::vector<uint8_t> out;
+    for (uint64_t seed = 0; cluster.disturbance(round % 4).gathers == gathers; ++seed) {
+      ASSERT_LT(absl::Now(), deadline);
+      ASSERT_THAT(LookUp(*client, 1, Repeating(*client, 0, 10, 1 << 20, seed), out), IsOk());
+    }
+  }
+  EXPECT_GT(Sum(client->stats(), &NgramStats::cached), 1000u);
 }
 
 // Tokens whose rows another token's request was to bring degrade with it, and nothing of what did

@@ -20,8 +20,12 @@ namespace engram {
 class TestCluster {
  public:
   // Server i serves shard i modulo `shards`.
-  explicit TestCluster(uint32_t shards, uint64_t seed = 0, uint32_t replicas = 1)
-      : shards_(shards), servers_(shards * replicas), addresses_(servers_.size()) {
+  explicit TestCluster(uint32_t shards, uint64_t seed = 0, uint32_t replicas = 1,
+                       SecurityOptions security = {})
+      : shards_(shards),
+        security_(std::move(security)),
+        servers_(shards * replicas),
+        addresses_(servers_.size()) {
     for (size_t i = 0; i < servers_.size(); ++i) {
       disturbances_.push_back(std::make_shared<Disturbance>());
     }
@@ -43,6 +47,7 @@ class TestCluster {
     ASSERT_TRUE(table.ok()) << table.status();
     ServerOptions options;
     options.listen = listen;
+    options.security = security_;
     options.threads = 1;
     options.max_rows_per_request = 4096;
     table->rows = std::make_unique<DisturbedRowStore>(std::move(table->rows), disturbances_[i]);
@@ -62,6 +67,7 @@ class TestCluster {
  private:
   const TempDir directory_;
   const uint32_t shards_;
+  const SecurityOptions security_;
   std::vector<std::unique_ptr<Server>> servers_;
   std::vector<std::string> addresses_;
   std::vector<std::shared_ptr<Disturbance>> disturbances_;

@@ -10,8 +10,6 @@
 namespace engram {
 namespace {
 
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
-
 Geometry FlashGeometry() {
   GeometryParams params;
   params.layer_ids = {1, 14};

@@ -36,7 +36,6 @@ TEST_F(FileTest, WritesAndReadsWhole) {
 }
 
 TEST_F(FileTest, RefusesWhatIsTooLargeOrNoFile) {
-  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
   ASSERT_THAT(WriteFileAtomically(Path("f"), "four"), IsOk());
   EXPECT_THAT(ReadFile(Path("f"), 3),
               StatusIs(kInvalid, Path("f") + " has 4 bytes; at most 3 are accepted"));

@@ -7,25 +7,13 @@
 #include <ctime>
 #include <set>
 
+#include "tests/proto/flash_params.h"
 #include "tests/support/status_matchers.h"
 
 namespace engram {
 namespace {
 
 using testing::ElementsAre;
-
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
-
-GeometryParams FlashParams() {
-  GeometryParams params;
-  params.layer_ids = {1, 14};
-  params.max_ngram = 4;
-  params.heads = 8;
-  params.bucket_floors = {16000000, 16000000, 16000000};
-  params.compressed_vocab = 99092;
-  params.pad_token = 2;
-  return params;
-}
 
 GeometryParams SmallParams() {
   GeometryParams params;

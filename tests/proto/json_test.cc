@@ -16,8 +16,6 @@ namespace {
 using nlohmann::json;
 using testing::ElementsAre;
 
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
-
 std::string Nested(size_t levels) {
   std::string text;
   for (size_t i = 0; i < levels; ++i) text += "{\"a\":";

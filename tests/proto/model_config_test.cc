@@ -6,6 +6,7 @@
 #include <string>
 
 #include "nlohmann/json.hpp"
+#include "tests/proto/flash_params.h"
 #include "tests/support/status_matchers.h"
 
 namespace engram {
@@ -13,8 +14,6 @@ namespace {
 
 using nlohmann::json;
 using testing::ElementsAre;
-
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
 
 json FlashFields() {
   return json::parse(R"({
@@ -33,17 +32,6 @@ json PaperConfig() {
 
 absl::StatusOr<ModelConfig> Parse(const json& document) {
   return ParseModelConfig(document.dump(), "DIR/config.json");
-}
-
-GeometryParams FlashParams() {
-  GeometryParams params;
-  params.layer_ids = {1, 14};
-  params.max_ngram = 4;
-  params.heads = 8;
-  params.bucket_floors = {16000000, 16000000, 16000000};
-  params.compressed_vocab = 99092;
-  params.pad_token = 2;
-  return params;
 }
 
 TEST(ParseModelConfig, FlashNestedUnderTextConfig) {

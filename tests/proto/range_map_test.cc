@@ -11,8 +11,6 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
-
 // Layer 3 has 17 rows (primes 2, 3, 5, 7), layer 0 has 60 (11, 13, 17, 19).
 Geometry SmallGeometry() {
   GeometryParams params;

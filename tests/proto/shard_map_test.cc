@@ -15,7 +15,6 @@ namespace engram {
 namespace {
 
 using ::testing::ElementsAre;
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
 // Layers 1 and 4, four columns each of a few primes from 11 on.
 Geometry MakeGeometry() {

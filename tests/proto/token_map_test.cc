@@ -11,8 +11,6 @@ namespace {
 using testing::ElementsAre;
 using Ids = std::vector<uint32_t>;
 
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
-
 TEST(TokenMap, CompressesAndCounts) {
   ASSERT_OK_AND_ASSIGN(const TokenMap map, TokenMap::Create({0, 1, 0, 2, 1}));
   EXPECT_EQ(map.tokens(), 5u);

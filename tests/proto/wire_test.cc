@@ -160,7 +160,7 @@ TEST(WireRequest, GarbageIsRefused) {
 std::string AnswerHeader(uint64_t id, uint32_t piece, bool last,
                          const std::vector<uint32_t>& checksums, uint64_t rows_bytes) {
   std::string bytes(kMaxAnswerHeader + checksums.size() * sizeof(uint32_t), '\0');
-  bytes.resize(EncodeAnswerHeader(id, piece, last, checksums, rows_bytes,
+  bytes.resize(EncodeAnswerHeader(id, piece, last, {}, checksums, rows_bytes,
                                   reinterpret_cast<uint8_t*>(bytes.data())));
   return bytes;
 }

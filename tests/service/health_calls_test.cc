@@ -1,8 +1,8 @@
-#include "service/health_calls.h"
-
 #include <gtest/gtest.h>
 
+#include "service/health_port.h"
 #include "tests/service/test_server.h"
+#include "tests/support/status_matchers.h"
 
 namespace engram {
 namespace {
@@ -48,7 +48,50 @@ TEST(Health, BothPortsAnswerChecks) {
   server.server().BeginDrain();
   for (const std::string& address : {server.server().address(), server.server().health_address()}) {
     EXPECT_EQ(Check(*HealthStub(address), ""), HealthCheckResponse::NOT_SERVING);
+    EXPECT_EQ(Check(*HealthStub(address), "liveness"), HealthCheckResponse::SERVING);
   }
+}
+
+TEST(Health, ThePortIsThereBeforeThereIsAServer) {
+  ASSERT_OK_AND_ASSIGN(const auto port, HealthPort::Start("127.0.0.1:0"));
+  const auto stub = HealthStub(port->address());
+  EXPECT_EQ(Check(*stub, "liveness"), HealthCheckResponse::SERVING);
+  const auto context = TestContext();
+  const auto watch = stub->Watch(context.get(), For("engram.v1.EngramService"));
+  HealthCheckResponse response;
+  for (const bool ready : {false, true, false}) {
+    port->SetReady(ready);
+    ASSERT_TRUE(watch->Read(&response));
+    const auto expected = ready ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
+    EXPECT_EQ(response.status(), expected);
+    EXPECT_EQ(Check(*stub, ""), expected);
+    EXPECT_EQ(Check(*stub, "liveness"), HealthCheckResponse::SERVING);
+  }
+}
+
+TEST(Health, APortEndsWithItsWatches) {
+  ASSERT_OK_AND_ASSIGN(auto port, HealthPort::Start("127.0.0.1:0"));
+  const auto stub = HealthStub(port->address());
+  const auto context = TestContext();
+  const auto watch = stub->Watch(context.get(), For(""));
+  HealthCheckResponse response;
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_THAT(HealthPort::Start(port->address()),
+              StatusIs(absl::StatusCode::kUnavailable, port->address()));
+  port.reset();
+  EXPECT_FALSE(watch->Read(&response));
+}
+
+TEST(Health, APortThatIsGivenIsReadyWhileItsServerServes) {
+  ASSERT_OK_AND_ASSIGN(std::shared_ptr<HealthPort> port, HealthPort::Start("127.0.0.1:0"));
+  const auto stub = HealthStub(port->address());
+  EXPECT_EQ(Check(*stub, ""), HealthCheckResponse::NOT_SERVING);
+  const TestTable table = MakeTable();
+  ASSERT_OK_AND_ASSIGN(const auto server, Server::Start(table.table, TestOptions(), nullptr, port));
+  EXPECT_EQ(Check(*stub, ""), HealthCheckResponse::SERVING);
+  server->Stop(absl::ZeroDuration(), absl::ZeroDuration());
+  EXPECT_EQ(Check(*stub, ""), HealthCheckResponse::NOT_SERVING);
+  EXPECT_EQ(Check(*stub, "liveness"), HealthCheckResponse::SERVING);
 }
 
 TEST(Health, TheSecondPortServesNoRows) {

@@ -7,13 +7,13 @@
 namespace engram {
 namespace {
 
-constexpr uint64_t kHugePage = 2 << 20;
+constexpr uint64_t kTwoMib = 2 << 20;
 
 TEST(ArenaTest, IsAlignedZeroedAndWritable) {
-  for (const uint64_t bytes : {uint64_t{1}, uint64_t{4097}, kHugePage, 3 * kHugePage + 5}) {
+  for (const uint64_t bytes : {uint64_t{1}, uint64_t{4097}, kTwoMib, 3 * kTwoMib + 5}) {
     ASSERT_OK_AND_ASSIGN(const Arena arena, Arena::Create(bytes));
     EXPECT_EQ(arena.bytes(), bytes);
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(arena.data()) % kHugePage, 0u);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(arena.data()) % kTwoMib, 0u);
     for (uint64_t i = 0; i < bytes; i += 997) ASSERT_EQ(arena.data()[i], 0);
     arena.data()[0] = 1;
     arena.data()[bytes - 1] = 2;
@@ -36,7 +36,6 @@ TEST(ArenaTest, MovesWithItsBytes) {
 }
 
 TEST(ArenaTest, TooMuchIsResourceExhausted) {
-  constexpr auto kExhausted = absl::StatusCode::kResourceExhausted;
   EXPECT_THAT(Arena::Create(~uint64_t{0}),
               StatusIs(kExhausted, "cannot map 18446744073709551615 bytes"));
   // Within the check's bound, beyond what the user half of a 47-bit address space holds twice.

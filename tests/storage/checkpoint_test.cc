@@ -19,7 +19,6 @@ namespace {
 
 using ::testing::ElementsAre;
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 constexpr auto kMissing = absl::StatusCode::kNotFound;
 
 const TensorPlace& Weight(const Checkpoint& checkpoint, size_t layer) {
@@ -374,6 +373,28 @@ TEST_F(CheckpointTest, TakesTheTokenMapFromTheSidecar) {
   ASSERT_OK_AND_ASSIGN(sidecar.token_map, TokenMap::Create(ids));
   ASSERT_THAT(WriteSidecar(dir_.File("engram.sidecar"), sidecar), IsOk());
   EXPECT_THAT(Open(), StatusIs(kInvalid, "the tokenizer compresses to 96 ids"));
+}
+
+// Bytes that are no tokenizer show which of the two is used.
+TEST_F(CheckpointTest, ATokenizerThatTheSidecarKnowsIsNotReadAgain) {
+  tiny_.WriteOneFile(dir_.path());
+  WriteTestFile(dir_.File("tokenizer.json"), "a tokenizer");
+  std::vector<uint32_t> ids(tiny_.compressed_vocab);
+  std::iota(ids.begin(), ids.end(), 0u);
+  Sidecar sidecar;
+  ASSERT_OK_AND_ASSIGN(sidecar.token_map, TokenMap::Create(ids));
+  sidecar.tokenizer_sha256 = Sha256Of("a tokenizer");
+  ASSERT_THAT(WriteSidecar(dir_.File("engram.sidecar"), sidecar), IsOk());
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
+  EXPECT_EQ(checkpoint.token_map()->sha256(), sidecar.token_map->sha256());
+  EXPECT_EQ(checkpoint.tokenizer_sha256(), sidecar.tokenizer_sha256);
+
+  sidecar.tokenizer_sha256 = Sha256Of("another");
+  ASSERT_THAT(WriteSidecar(dir_.File("engram.sidecar"), sidecar), IsOk());
+  EXPECT_THAT(Open(), StatusIs(kInvalid, dir_.File("tokenizer.json")));
+  sidecar.tokenizer_sha256.reset();
+  ASSERT_THAT(WriteSidecar(dir_.File("engram.sidecar"), sidecar), IsOk());
+  EXPECT_THAT(Open(), StatusIs(kInvalid, dir_.File("tokenizer.json")));
 }
 
 TEST_F(CheckpointTest, RefusesADamagedTokenizerOrSidecar) {

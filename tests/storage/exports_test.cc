@@ -16,8 +16,6 @@
 namespace engram {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 // Digests of TinyCheckpoint and of the other models' tables below as they stand: none may change
 // from version to version, or a pinned digest would refuse the table it was pinned to.
 constexpr char kTinyDigest[] = "5a78719d1d1adf8174b7e6d3c9dee48538d56fa75c88944c591b0a1fbb767e0e";

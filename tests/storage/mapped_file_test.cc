@@ -16,8 +16,6 @@
 namespace engram {
 namespace {
 
-constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
-
 FileStamp Stamp(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY);
   const FileStamp stamp = StampOf(fd, path).value();

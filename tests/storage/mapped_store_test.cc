@@ -17,8 +17,6 @@
 namespace engram {
 namespace {
 
-constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
-
 class MappedStoreTest : public ::testing::Test {
  protected:
   // Opens the directory's checkpoint; `ranges` empty: all rows.

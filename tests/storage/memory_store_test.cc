@@ -113,7 +113,6 @@ TEST_F(MemoryStoreTest, ShortIdsDoNotWrapIntoRangesBeyond32Bits) {
 }
 
 TEST_F(MemoryStoreTest, BadRangesAreRefused) {
-  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
   const auto create = [&](std::vector<RowRange> ranges) {
     return MemoryStore::Create(geometry_, PackedFp8Layout(256), std::move(ranges)).status();
   };

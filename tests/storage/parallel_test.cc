@@ -22,7 +22,7 @@ class ParallelTest : public ::testing::Test {
  protected:
   ParallelOptions Options(uint32_t threads) {
     return {threads, "loading", [this](absl::string_view line) { log_.emplace_back(line); },
-            absl::ZeroDuration()};
+            /*progress=*/nullptr, absl::ZeroDuration()};
   }
   std::vector<std::string> log_;
 };

@@ -19,8 +19,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 // A header of one tensor, its entry spelt out.
 std::string Entry(absl::string_view entry) { return absl::StrCat(R"({"t": )", entry, "}"); }
 

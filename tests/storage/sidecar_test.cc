@@ -12,9 +12,6 @@
 namespace engram {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
-
 // What tests/storage/golden/sidecar-v1.bin holds: two blocks in layer 1, one in layer 14.
 Sidecar GoldenSidecar() {
   Sidecar sidecar;
@@ -89,6 +86,15 @@ TEST_F(SidecarTest, RoundTrip) {
   EXPECT_EQ(sidecar.TotalSum(), GoldenSidecar().TotalSum());
 }
 
+TEST_F(SidecarTest, WithTheTokenizersHash) {
+  Sidecar sidecar = GoldenSidecar();
+  sidecar.tokenizer_sha256 = Sha256Of("a tokenizer");
+  ASSERT_THAT(WriteSidecar(path_, sidecar), IsOk());
+  ASSERT_OK_AND_ASSIGN(const Sidecar read, ReadSidecar(path_));
+  ExpectGolden(read);
+  EXPECT_EQ(read.tokenizer_sha256, sidecar.tokenizer_sha256);
+}
+
 TEST_F(SidecarTest, WithoutATokenMap) {
   Sidecar sidecar = GoldenSidecar();
   sidecar.token_map.reset();
@@ -139,7 +145,10 @@ TEST_F(SidecarTest, SoundFramesAroundWrongContents) {
   ASSERT_THAT(ReadMessage(good), IsOk());
   storage::v1::Sidecar bad = good;
   bad.mutable_digest()->pop_back();
-  EXPECT_THAT(ReadMessage(bad), StatusIs(kDataLoss, path_ + ": the digest has not 32 bytes"));
+  EXPECT_THAT(ReadMessage(bad), StatusIs(kDataLoss, path_ + ": a hash has not 32 bytes"));
+  bad = good;
+  bad.set_tokenizer_sha256("short");
+  EXPECT_THAT(ReadMessage(bad), StatusIs(kDataLoss, path_ + ": a hash has not 32 bytes"));
   bad = good;
   bad.mutable_layers(0)->mutable_block_sums()->pop_back();
   EXPECT_THAT(ReadMessage(bad), StatusIs(kDataLoss, "layer 1 of 65537 rows has 31 bytes"));

@@ -244,7 +244,6 @@ TEST_F(SynthTest, RefusesADirectoryWithACheckpoint) {
 }
 
 TEST_F(SynthTest, RefusesBadOptions) {
-  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
   SynthOptions options = Options();
   options.bucket_floor = 0;
   EXPECT_THAT(Synthesize(options), StatusIs(kInvalid, "bucket floor is 0"));

@@ -15,8 +15,6 @@
 namespace engram {
 namespace {
 
-constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
-
 // Two blocks a layer, cut by shards of three at rows that no block begins at.
 class TableTest : public ::testing::Test {
  protected:
@@ -249,7 +247,6 @@ TEST_F(TableTest, AShardLargerThanMemoryIsRefusedBeforeLoading) {
   LoadOptions options = Options();
   options.checkpoint = dir.path();
   const absl::Status status = LoadTable(options).status();
-  constexpr auto kExhausted = absl::StatusCode::kResourceExhausted;
   const uint64_t need = rows * (33 + 4) + (64 << 20);
   EXPECT_THAT(status, StatusIs(kExhausted, absl::StrCat("this shard takes ", need, " bytes")));
   EXPECT_THAT(status, StatusIs(kExhausted, "GiB) are available"));

@@ -12,8 +12,10 @@
 
 namespace engram {
 
-TempDir::TempDir() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "engram_test.XXXXXX").string();
+TempDir::TempDir(const std::string& parent) {
+  const std::filesystem::path above =
+      parent.empty() ? std::filesystem::temp_directory_path() : std::filesystem::path(parent);
+  std::string pattern = (above / "engram_test.XXXXXX").string();
   if (mkdtemp(pattern.data()) == nullptr) ADD_FAILURE() << "mkdtemp " << pattern << " failed";
   path_ = pattern;
 }

@@ -16,7 +16,8 @@ namespace engram {
 // A fresh directory, removed with all that is in it at the end of its life.
 class TempDir {
  public:
-  TempDir();
+  // Below `parent`; empty: where temporary files go.
+  explicit TempDir(const std::string& parent = "");
   ~TempDir();
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;

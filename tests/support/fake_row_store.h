@@ -1,10 +1,11 @@
-// A row store without rows: their bytes are a function of (layer, row). It can be made to block or
-// to fail, and tells how far its callers have come.
+// A row store without rows: their bytes are a function of (layer, row). It can be made to block, to
+// fail or to wait as for a disk, and tells how far its callers have come.
 #ifndef ENGRAM_TESTS_SUPPORT_FAKE_ROW_STORE_H_
 #define ENGRAM_TESTS_SUPPORT_FAKE_ROW_STORE_H_
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <utility>
@@ -55,6 +56,27 @@ class FakeRowStore final : public RowStore {
     failure_ = std::move(status);
   }
 
+  // Before it is served: gathers of a row from `row` on are held until Release.
+  void WaitFrom(uint64_t row) { wait_from_ = row; }
+  // Such gathers cannot have this row.
+  void Lose(uint64_t row) {
+    MutexLock lock(&mutex_);
+    lost_.push_back(row);
+  }
+  // Waits up to 20 seconds until gathers are held.
+  bool WaitForHeld(size_t count) {
+    return WaitFor([&] { return held_.size() >= count; });
+  }
+  // Does those that are held now.
+  void Release() {
+    std::vector<std::function<void()>> held;
+    {
+      MutexLock lock(&mutex_);
+      held.swap(held_);
+    }
+    for (const auto& gather : held) gather();
+  }
+
   // Requests that have been looked at so far.
   uint64_t checks() const {
     MutexLock lock(&mutex_);
@@ -86,6 +108,15 @@ class FakeRowStore final : public RowStore {
   absl::Status Gather(uint32_t layer, std::span<const uint64_t> rows, uint8_t* out,
                       uint32_t* checksums) const override {
     return GatherIds(layer, rows, out, checksums);
+  }
+  bool may_wait() const override { return wait_from_ != kNoRow64; }
+  bool StartGather(uint32_t layer, std::span<const uint32_t> rows,
+                   PendingGather& gather) const override {
+    return StartIds(layer, rows, gather);
+  }
+  bool StartGather(uint32_t layer, std::span<const uint64_t> rows,
+                   PendingGather& gather) const override {
+    return StartIds(layer, rows, gather);
   }
 
  private:
@@ -143,6 +174,31 @@ class FakeRowStore final : public RowStore {
     return absl::OkStatus();
   }
 
+  template <typename Id>
+  bool StartIds(uint32_t layer, std::span<const Id> rows, PendingGather& gather) const {
+    gather.failures.clear();
+    const bool waits = std::any_of(rows.begin(), rows.end(), [&](Id row) {
+      return Widen(row) != kNoRow64 && Widen(row) >= wait_from_;
+    });
+    if (!waits) {
+      gather.status = GatherIds(layer, rows, gather.out, gather.checksums);
+      return true;
+    }
+    MutexLock lock(&mutex_);
+    held_.push_back([this, layer, &gather, rows = std::vector<Id>(rows.begin(), rows.end())] {
+      gather.status = GatherIds(layer, std::span<const Id>(rows), gather.out, gather.checksums);
+      for (size_t i = 0; i < rows.size(); ++i) {
+        MutexLock lost_lock(&mutex_);
+        if (std::find(lost_.begin(), lost_.end(), Widen(rows[i])) == lost_.end()) continue;
+        std::fill_n(gather.out + i * layout_.row_bytes(), layout_.row_bytes(), uint8_t{0});
+        gather.failures.push_back({static_cast<uint32_t>(i), absl::StatusCode::kDataLoss});
+      }
+      gather.done();
+    });
+    changed_.NotifyAll();
+    return false;
+  }
+
   const Geometry geometry_;
   const RowLayout layout_;
   const std::vector<RowRange> ranges_;
@@ -150,6 +206,9 @@ class FakeRowStore final : public RowStore {
   mutable CondVar changed_;
   bool open_ ABSL_GUARDED_BY(mutex_) = true;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+  uint64_t wait_from_ = kNoRow64;
+  std::vector<uint64_t> lost_ ABSL_GUARDED_BY(mutex_);
+  mutable std::vector<std::function<void()>> held_ ABSL_GUARDED_BY(mutex_);
   mutable uint64_t checks_ ABSL_GUARDED_BY(mutex_) = 0;
   mutable uint64_t blocked_ ABSL_GUARDED_BY(mutex_) = 0;  // gathers that are at the gate
 };

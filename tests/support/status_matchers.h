@@ -12,6 +12,11 @@
 
 namespace engram {
 
+// Codes that many tests expect.
+inline constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
+inline constexpr absl::StatusCode kDataLoss = absl::StatusCode::kDataLoss;
+inline constexpr absl::StatusCode kExhausted = absl::StatusCode::kResourceExhausted;
+
 inline const absl::Status& StatusOf(const absl::Status& status) { return status; }
 template <typename T>
 const absl::Status& StatusOf(const absl::StatusOr<T>& status_or) {

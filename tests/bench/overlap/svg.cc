@@ -22,7 +22,9 @@ constexpr char kOnTheWay[] = "#e9a23b";
 constexpr char kInPlace[] = "#5fa55a";
 constexpr char kStall[] = "#d62728";
 
-double Ms(Clock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); }
+double Milliseconds(Clock::duration time) {
+  return std::chrono::duration<double, std::milli>(time).count();
+}
 
 std::string Text(double x, double y, absl::string_view anchor, absl::string_view text,
                  absl::string_view more = "") {
@@ -78,7 +80,7 @@ class StepPicture {
   StepPicture(const Measurement& measurement, const StepRecord& step)
       : measurement_(measurement), step_(step) {}
 
-  double Since(Clock::time_point time) const { return Ms(time - step_.begin); }
+  double Since(Clock::time_point time) const { return Milliseconds(time - step_.begin); }
   double end() const { return Since(step_.end); }
   double first_asked() const {
     double first = 0;
@@ -117,11 +119,12 @@ class StepPicture {
       const auto table = std::find(tables.begin(), tables.end(), layer);
       const bool reads = table != tables.end();
       if (reads) {
-        const double stall = Ms(step_.tables[static_cast<size_t>(table - tables.begin())].stall);
+        const double stall =
+            Milliseconds(step_.tables[static_cast<size_t>(table - tables.begin())].stall);
         if (stall > 0) absl::StrAppend(&out, view.Bar(at, at + stall, y, kLane - 4, kStall));
         at += stall;
       }
-      const double length = Ms(measurement_.shape.layers[layer]);
+      const double length = Milliseconds(measurement_.shape.layers[layer]);
       const char* const color = reads ? kTableLayer : layer % 2 == 0 ? kLayer : kLayerOther;
       absl::StrAppend(&out, view.Bar(at, at + length, y, kLane - 4, color));
       if (view.At(at + length) - view.At(at) > 16 && view.Shows(at + length / 2)) {
@@ -148,7 +151,7 @@ class StepPicture {
     const double last = std::max(wanted, arrived);
     if (!view.Shows(last) || !view.Shows(asked)) return out;
     const std::string text = absl::StrFormat("in place %.2f, wanted %.2f, stall %.2f ms", arrived,
-                                             wanted, Ms(table.stall));
+                                             wanted, Milliseconds(table.stall));
     const bool fits = view.At(last) + 240 < view.x + view.width;
     const bool before = view.At(asked) - 240 > view.x;
     if (fits) return absl::StrCat(out, Text(view.At(last) + 6, y + 16, "start", text));
@@ -216,9 +219,9 @@ std::string DrawTimeline(const Measurement& measurement) {
     from = std::min(from, steps.back().second.first_asked());
     to = std::max(to, steps.back().second.end());
   }
-  const double begin_of_first = Ms(StepTimeline({}, measurement.shape.layers)
-                                       .LayerBegins(measurement.table_layers.front())
-                                       .time_since_epoch());
+  const double begin_of_first = Milliseconds(StepTimeline({}, measurement.shape.layers)
+                                                 .LayerBegins(measurement.table_layers.front())
+                                                 .time_since_epoch());
   // Early enough to see the first table's layer, late enough to see what it may wait for.
   const double zoom_to = std::min(to, std::max(5 * begin_of_first, to / 10));
   const View whole{from, to, kLabelWidth, 860};

@@ -14,7 +14,7 @@
 namespace engram::bench {
 namespace {
 
-constexpr uint64_t kFillRows = 1 << 16;  // per transaction
+constexpr uint64_t kTransactionRows = 1 << 16;  // per transaction
 // A page of 4 KiB holds 14 rows; the pages above them are few.
 constexpr uint64_t kMapBytesPerRow = 320;
 
@@ -122,8 +122,9 @@ class LmdbPeer final : public Peer {
 absl::StatusOr<std::unique_ptr<Peer>> MakeLmdbPeer(const PeerSetup& setup) {
   ASSIGN_OR_RETURN(Env env, OpenEnv(setup));
   MDB_dbi table = 0;
-  for (uint64_t begin = 0; begin < setup.rows; begin += kFillRows) {
-    ASSIGN_OR_RETURN(table, Append(env.get(), begin, std::min(setup.rows, begin + kFillRows)));
+  for (uint64_t begin = 0; begin < setup.rows; begin += kTransactionRows) {
+    ASSIGN_OR_RETURN(table,
+                     Append(env.get(), begin, std::min(setup.rows, begin + kTransactionRows)));
   }
   // Now, or the kernel writes it out while it is measured.
   RETURN_IF_ERROR(FromLmdb(mdb_env_sync(env.get(), /*force=*/1)));

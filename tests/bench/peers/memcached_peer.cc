@@ -18,7 +18,7 @@
 namespace engram::bench {
 namespace {
 
-constexpr uint64_t kFillRows = 1024;  // until their arrival is waited for
+constexpr uint64_t kUnansweredRows = 1024;  // until their arrival is waited for
 constexpr uint8_t kRequest = 0x80;
 constexpr uint8_t kResponse = 0x81;
 constexpr uint8_t kGetQuietly = 0x09;
@@ -78,8 +78,8 @@ class MemcachedPeer final : public Peer {
     SetRow set;
     set.header = RequestHeader(kSetQuietly, sizeof(set.key), sizeof(set.flags) + sizeof(set.expiry),
                                sizeof(SetRow) - sizeof(Header));
-    for (uint64_t begin = 0; begin < rows; begin += kFillRows) {
-      const uint64_t end = std::min(rows, begin + kFillRows);
+    for (uint64_t begin = 0; begin < rows; begin += kUnansweredRows) {
+      const uint64_t end = std::min(rows, begin + kUnansweredRows);
       request_.resize((end - begin) * sizeof(SetRow) + sizeof(Header));
       uint8_t* at = request_.data();
       for (uint64_t row = begin; row < end; ++row) {

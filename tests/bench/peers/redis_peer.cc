@@ -20,7 +20,7 @@
 namespace engram::bench {
 namespace {
 
-constexpr uint64_t kFillRows = 1024;  // per command
+constexpr uint64_t kCommandRows = 1024;  // per command
 
 // The reply that is being parsed.
 struct Reply {
@@ -120,8 +120,8 @@ class RedisPeer final : public Peer {
   }
 
   absl::Status Fill(uint64_t rows) {
-    for (uint64_t begin = 0; begin < rows; begin += kFillRows) {
-      const uint64_t end = std::min(rows, begin + kFillRows);
+    for (uint64_t begin = 0; begin < rows; begin += kCommandRows) {
+      const uint64_t end = std::min(rows, begin + kCommandRows);
       command_.Begin("MSET", 2 * (end - begin));
       for (uint64_t row = begin; row < end; ++row) {
         command_.AddKey(row);
@@ -136,8 +136,8 @@ class RedisPeer final : public Peer {
   // Looks up every row without fetching it. Redis moves its keys to a grown hash table little by
   // little, at every lookup; afterwards that is over.
   absl::Status Settle(uint64_t rows) {
-    for (uint64_t begin = 0; begin < rows; begin += kFillRows) {
-      const uint64_t end = std::min(rows, begin + kFillRows);
+    for (uint64_t begin = 0; begin < rows; begin += kCommandRows) {
+      const uint64_t end = std::min(rows, begin + kCommandRows);
       command_.Begin("EXISTS", end - begin);
       for (uint64_t row = begin; row < end; ++row) command_.AddKey(row);
       RETURN_IF_ERROR(server_.connection->Send(command_.bytes()));

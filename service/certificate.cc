@@ -1,0 +1,113 @@
+#include "service/certificate.h"
+
+#include <fcntl.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <ctime>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "proto/base/file.h"
+#include "proto/base/status_macros.h"
+
+namespace engram {
+namespace {
+
+template <auto Free>
+struct Freed {
+  template <typename T>
+  void operator()(T* object) const {
+    Free(object);
+  }
+};
+using Bio = std::unique_ptr<BIO, Freed<BIO_free>>;
+using Certificate = std::unique_ptr<X509, Freed<X509_free>>;
+using Key = std::unique_ptr<EVP_PKEY, Freed<EVP_PKEY_free>>;
+
+Bio Reader(const std::string& pem) {
+  return Bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+}
+
+// Nobody is there to be asked for one.
+int NoPassphrase(char*, int, int, void*) { return -1; }
+
+absl::StatusOr<int> CountCertificates(const std::string& pem) {
+  const Bio bio = Reader(pem);
+  int count = 0;
+  while (Certificate(PEM_read_bio_X509(bio.get(), nullptr, NoPassphrase, nullptr)) != nullptr) {
+    ++count;
+  }
+  const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+  ERR_clear_error();
+  if (count == 0) return absl::InvalidArgumentError("holds no certificate in PEM");
+  if (!at_end) return absl::InvalidArgumentError("holds a damaged certificate");
+  return count;
+}
+
+}  // namespace
+
+absl::StatusOr<absl::Time> CheckCertificate(const std::string& chain, const std::string& key) {
+  if (const absl::StatusOr<int> count = CountCertificates(chain); !count.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("the chain ", count.status().message()));
+  }
+  const Bio chain_bio = Reader(chain), key_bio = Reader(key);
+  const Certificate leaf(PEM_read_bio_X509(chain_bio.get(), nullptr, NoPassphrase, nullptr));
+  const Key read(PEM_read_bio_PrivateKey(key_bio.get(), nullptr, NoPassphrase, nullptr));
+  const bool fits = read != nullptr && X509_check_private_key(leaf.get(), read.get()) == 1;
+  ERR_clear_error();
+  if (read == nullptr) {
+    return absl::InvalidArgumentError("the key is no private key in PEM without a passphrase");
+  }
+  if (!fits) return absl::InvalidArgumentError("the key is not that of the certificate");
+  std::tm time = {};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(leaf.get()), &time) != 1) {
+    return absl::InvalidArgumentError("the certificate has no time at which it ends");
+  }
+  const absl::Time end = absl::FromTimeT(timegm(&time));
+  if (end <= absl::Now()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the certificate has ended at ", absl::FormatTime(end, absl::UTCTimeZone())));
+  }
+  return end;
+}
+
+absl::Status CheckAuthorities(const std::string& pem) { return CountCertificates(pem).status(); }
+
+absl::StatusOr<MemoryFile> MemoryFile::Create() {
+  const int fd = memfd_create("engram-certificate", MFD_CLOEXEC);
+  if (fd < 0) return SystemError(errno, "memfd_create");
+  return MemoryFile(fd);
+}
+
+MemoryFile::MemoryFile(MemoryFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+MemoryFile& MemoryFile::operator=(MemoryFile&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+MemoryFile::~MemoryFile() {
+  if (fd_ >= 0) close(fd_);
+}
+
+// The new content is another file, which then takes the old one's number.
+absl::Status MemoryFile::Replace(const std::string& content) {
+  ASSIGN_OR_RETURN(const MemoryFile next, Create());
+  size_t written = 0;
+  while (written < content.size()) {
+    const ssize_t count = write(next.fd_, content.data() + written, content.size() - written);
+    if (count < 0 && errno != EINTR) return SystemError(errno, "write a certificate to memory");
+    if (count > 0) written += static_cast<size_t>(count);
+  }
+  if (dup3(next.fd_, fd_, O_CLOEXEC) < 0) return SystemError(errno, "dup3");
+  return absl::OkStatus();
+}
+
+std::string MemoryFile::path() const { return absl::StrCat("/proc/self/fd/", fd_); }
+
+}  // namespace engram

@@ -1,0 +1,247 @@
+#include "storage/disk/disk_row_cache.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "proto/base/status_macros.h"
+#include "storage/gather.h"
+
+namespace engram {
+namespace {
+
+constexpr size_t kLineBytes = 64;
+constexpr size_t kWindow = DiskRowCache::kWays - 1;  // the way that is a set's window
+constexpr uint8_t kMostUses = 15;
+constexpr uint64_t kSketchBytesPerRow = 8;
+// Counts are halved after so many rows asked for per row of the cache.
+constexpr uint64_t kAgeRows = 10;
+constexpr size_t kAtOnce = 32;  // rows that are on their way to the core's cache
+constexpr size_t kNowhere = DiskRowCache::kWays;
+
+uint64_t Mix(uint64_t value) {
+  value = (value ^ value >> 32) * 0xD6E8FEB86659FD93u;
+  return (value ^ value >> 32) * 0xD6E8FEB86659FD93u;
+}
+
+uint64_t Scale(uint64_t hash, uint64_t count) {
+  __extension__ using Wide = unsigned __int128;
+  return static_cast<uint64_t>(static_cast<Wide>(hash) * count >> 64);
+}
+
+}  // namespace
+
+// Keys are read without the lock to find out what to ask the cache for; the rest is the lock's.
+struct alignas(kLineBytes) DiskRowCache::Set {
+  std::array<std::atomic<uint32_t>, kWays> keys;  // place + 1; 0: empty
+  std::array<uint8_t, kWays> uses;
+  std::atomic<uint8_t> lock;
+  uint8_t age;
+
+  void Lock() {
+    while (lock.exchange(1, std::memory_order_acquire) != 0) sched_yield();
+  }
+  void Unlock() { lock.store(0, std::memory_order_release); }
+  size_t Find(uint64_t place) const {
+    const auto key = static_cast<uint32_t>(place + 1);
+    for (size_t way = 0; way < kWays; ++way) {
+      if (keys[way].load(std::memory_order_relaxed) == key) return way;
+    }
+    return kNowhere;
+  }
+};
+
+absl::StatusOr<std::unique_ptr<DiskRowCache>> DiskRowCache::Create(uint32_t row_bytes,
+                                                                   uint64_t bytes) {
+  static_assert(sizeof(Set) == kLineBytes);
+  const uint64_t slot_bytes = row_bytes + sizeof(uint32_t);
+  const uint64_t set_bytes = kLineBytes + kWays * (slot_bytes + kSketchBytesPerRow);
+  const uint64_t sets = std::max<uint64_t>(1, bytes / set_bytes);
+  ASSIGN_OR_RETURN(Arena sets_memory, Arena::Create(sets * kLineBytes));
+  ASSIGN_OR_RETURN(Arena rows, Arena::Create(sets * kWays * slot_bytes));
+  ASSIGN_OR_RETURN(Arena sketch,
+                   Arena::Create((sets * kWays * kSketchBytesPerRow + kLineBytes - 1) / kLineBytes *
+                                 kLineBytes));
+  return std::unique_ptr<DiskRowCache>(new DiskRowCache(row_bytes, sets, std::move(sets_memory),
+                                                        std::move(rows), std::move(sketch)));
+}
+
+// Arenas are zeros, which an empty set and an empty sketch are.
+DiskRowCache::DiskRowCache(uint32_t row_bytes, uint64_t sets, Arena sets_memory, Arena rows,
+                           Arena sketch)
+    : row_bytes_(row_bytes),
+      slot_bytes_(row_bytes + sizeof(uint32_t)),
+      sets_(sets),
+      sets_memory_(std::move(sets_memory)),
+      rows_(std::move(rows)),
+      sketch_(std::move(sketch)),
+      sketch_lines_(sketch_.bytes() / kLineBytes) {}
+
+uint64_t DiskRowCache::SetOf(uint64_t place) const { return Scale(Mix(place), sets_); }
+DiskRowCache::Set& DiskRowCache::SetAt(uint64_t set) const {
+  return reinterpret_cast<Set*>(sets_memory_.data())[set];
+}
+uint8_t* DiskRowCache::RowAt(uint64_t set, size_t way) const {
+  return rows_.data() + (set * kWays + way) * slot_bytes_;
+}
+
+void DiskRowCache::Get(std::span<const uint64_t> places, uint8_t* out, uint32_t* checksums,
+                       std::vector<uint32_t>& misses) {
+  std::array<uint64_t, kAtOnce> sets;
+  std::array<size_t, kAtOnce> ways;
+  for (size_t begin = 0; begin < places.size(); begin += kAtOnce) {
+    const size_t count = std::min(kAtOnce, places.size() - begin);
+    const uint64_t* const place = places.data() + begin;
+    for (size_t i = 0; i < count; ++i) {
+      sets[i] = place[i] == kNoPlace ? 0 : SetOf(place[i]);
+      __builtin_prefetch(&SetAt(sets[i]), 1, 3);
+    }
+    for (size_t i = 0; i < count; ++i) {
+      ways[i] = place[i] == kNoPlace ? kNowhere : SetAt(sets[i]).Find(place[i]);
+      if (ways[i] != kNowhere) PrefetchRow(RowAt(sets[i], ways[i]), slot_bytes_);
+    }
+    for (size_t i = 0; i < count; ++i) {
+      uint8_t* const to = out + (begin + i) * row_bytes_;
+      if (place[i] == kNoPlace) {
+        std::memset(to, 0, row_bytes_);
+        continue;
+      }
+      Set& set = SetAt(sets[i]);
+      size_t way = ways[i];
+      if (way != kNowhere) {
+        set.Lock();
+        way = set.Find(place[i]);  // It may have gone since.
+        if (way != kNowhere) {
+          const uint8_t* const row = RowAt(sets[i], way);
+          std::memcpy(to, row, row_bytes_);
+          if (checksums != nullptr) {
+            std::memcpy(checksums + begin + i, row + row_bytes_, sizeof(uint32_t));
+          }
+          if (set.uses[way] < kMostUses) ++set.uses[way];
+        }
+        set.Unlock();
+      }
+      if (way == kNowhere) misses.push_back(static_cast<uint32_t>(begin + i));
+    }
+  }
+  const uint64_t asked = asked_.fetch_add(places.size(), std::memory_order_relaxed);
+  if (asked / (kAgeRows * rows()) != (asked + places.size()) / (kAgeRows * rows())) AgeSketch();
+}
+
+void DiskRowCache::AgeSketch() {
+  age_.fetch_add(1, std::memory_order_relaxed);
+  // A count that is lost meanwhile is a use that nobody misses.
+  for (uint64_t i = 0; i < sketch_.bytes(); ++i) {
+    const std::atomic_ref<uint8_t> counter(sketch_.data()[i]);
+    counter.store(counter.load(std::memory_order_relaxed) / 2, std::memory_order_relaxed);
+  }
+}
+
+void DiskRowCache::Age(Set& set) {
+  const uint8_t age = age_.load(std::memory_order_relaxed);
+  const auto ages = static_cast<uint8_t>(age - set.age);
+  if (ages == 0) return;
+  set.age = age;
+  for (uint8_t& uses : set.uses) uses = static_cast<uint8_t>(uses >> std::min<uint8_t>(ages, 7));
+}
+
+uint8_t DiskRowCache::Count(uint64_t place) {
+  const uint64_t hash = Mix(place ^ 0x5851F42D4C957F2Du);
+  uint8_t* const line = sketch_.data() + Scale(hash, sketch_lines_) * kLineBytes;
+  uint8_t least = kMostUses;
+  for (size_t i = 0; i < 4; ++i) {
+    const std::atomic_ref<uint8_t> counter(line[16 * i + (hash >> (4 * i) & 15)]);
+    uint8_t uses = counter.load(std::memory_order_relaxed);
+    if (uses < kMostUses) counter.store(++uses, std::memory_order_relaxed);
+    least = std::min(least, uses);
+  }
+  return least;
+}
+
+void DiskRowCache::Remember(uint64_t place, uint8_t uses) {
+  const uint64_t hash = Mix(place ^ 0x5851F42D4C957F2Du);
+  uint8_t* const line = sketch_.data() + Scale(hash, sketch_lines_) * kLineBytes;
+  for (size_t i = 0; i < 4; ++i) {
+    const std::atomic_ref<uint8_t> counter(line[16 * i + (hash >> (4 * i) & 15)]);
+    if (counter.load(std::memory_order_relaxed) < uses) {
+      counter.store(uses, std::memory_order_relaxed);
+    }
+  }
+}
+
+void DiskRowCache::Write(uint64_t set, size_t way, HotRow hot, const uint8_t* row,
+                         uint32_t checksum) {
+  uint8_t* const slot = RowAt(set, way);
+  std::memcpy(slot, row, row_bytes_);
+  std::memcpy(slot + row_bytes_, &checksum, sizeof(checksum));
+  SetAt(set).keys[way].store(hot.place + 1, std::memory_order_relaxed);
+  SetAt(set).uses[way] = hot.uses;
+}
+
+void DiskRowCache::Offer(uint64_t place, const uint8_t* row, uint32_t checksum) {
+  const HotRow hot{static_cast<uint32_t>(place), Count(place)};
+  const uint64_t index = SetOf(place);
+  Set& set = SetAt(index);
+  set.Lock();
+  Age(set);
+  if (set.Find(place) == kNowhere) {
+    const uint32_t window = set.keys[kWindow].load(std::memory_order_relaxed);
+    if (window != 0) {
+      size_t least = 0;
+      for (size_t way = 0; way < kWindow; ++way) {
+        if (set.keys[way].load(std::memory_order_relaxed) == 0) {
+          least = way;
+          break;
+        }
+        if (set.uses[way] < set.uses[least]) least = way;
+      }
+      const uint32_t key = set.keys[least].load(std::memory_order_relaxed);
+      const bool stays = key == 0 || set.uses[kWindow] > set.uses[least];
+      const HotRow was{window - 1, set.uses[kWindow]};
+      if (!stays) {
+        Remember(was.place, was.uses);
+      } else {
+        if (key != 0) Remember(key - 1, set.uses[least]);
+        const uint8_t* const from = RowAt(index, kWindow);
+        uint32_t its_checksum;
+        std::memcpy(&its_checksum, from + row_bytes_, sizeof(its_checksum));
+        Write(index, least, was, from, its_checksum);
+      }
+    }
+    Write(index, kWindow, hot, row, checksum);
+  }
+  set.Unlock();
+}
+
+std::vector<HotRow> DiskRowCache::HotRows() const {
+  std::vector<HotRow> hot;
+  for (uint64_t i = 0; i < sets_; ++i) {
+    Set& set = SetAt(i);
+    set.Lock();
+    for (size_t way = 0; way < kWays; ++way) {
+      const uint32_t key = set.keys[way].load(std::memory_order_relaxed);
+      if (key != 0) hot.push_back({key - 1, set.uses[way]});
+    }
+    set.Unlock();
+  }
+  std::sort(hot.begin(), hot.end(),
+            [](const HotRow& a, const HotRow& b) { return a.place < b.place; });
+  return hot;
+}
+
+void DiskRowCache::Put(HotRow hot, const uint8_t* row, uint32_t checksum) {
+  const uint64_t index = SetOf(hot.place);
+  Set& set = SetAt(index);
+  set.Lock();
+  size_t way = set.Find(hot.place);
+  for (size_t free = 0; way == kNowhere && free < kWays; ++free) {
+    if (set.keys[free].load(std::memory_order_relaxed) != 0) continue;
+    Write(index, free, hot, row, checksum);
+    break;
+  }
+  set.Unlock();
+}
+
+}  // namespace engram
