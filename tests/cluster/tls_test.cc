@@ -249,16 +249,20 @@ TEST_F(TlsTest, RotationFailsNoLookup) {
   await_reloads(2, 2);
   put("ca.pem", read(next.ca()));  // and the old authority is gone.
   await_reloads(3, 3);
-  // New connections, one server at a time.
-  for (const uint32_t server : {0u, 1u}) {
-    cluster.Kill(server);
-    absl::SleepFor(absl::Milliseconds(100));
-    cluster.Start(server);
-    const absl::Time end = absl::Now() + absl::Seconds(20);
-    while (client->stats().connected_servers < 2 && absl::Now() < end) {
+  // New connections, one server at a time. (One that has come back may be put aside for its first
+  // answers' lateness: what counts here is that it is connected.)
+  const auto await_gone = [&](uint64_t servers) {
+    const absl::Time end = absl::Now() + absl::Seconds(60);
+    while (client->stats().gone_servers != servers && absl::Now() < end) {
       absl::SleepFor(absl::Milliseconds(20));
     }
-    EXPECT_EQ(client->stats().connected_servers, 2u);
+    EXPECT_EQ(client->stats().gone_servers, servers);
+  };
+  for (const uint32_t server : {0u, 1u}) {
+    cluster.Kill(server);
+    await_gone(1);
+    cluster.Start(server);
+    await_gone(0);
   }
   over = true;
   load.join();
