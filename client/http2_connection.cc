@@ -37,9 +37,11 @@ nghttp2_nv Header(absl::string_view name, absl::string_view value) {
 // grpc-message is percent-encoded.
 std::string PercentDecoded(absl::string_view text) {
   std::string decoded;
+  const auto is_digit = [&](size_t i) {
+    return absl::ascii_isxdigit(static_cast<unsigned char>(text[i]));
+  };
   for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 2 < text.size() && absl::ascii_isxdigit(text[i + 1]) &&
-        absl::ascii_isxdigit(text[i + 2])) {
+    if (text[i] == '%' && i + 2 < text.size() && is_digit(i + 1) && is_digit(i + 2)) {
       decoded += absl::HexStringToBytes(text.substr(i + 1, 2));
       i += 2;
     } else {

@@ -1,20 +1,33 @@
 # Rules that every target of ours follows: include paths from the repository's root, strict
 # warnings on our code alone, sanitizers by preset.
 
-add_library(engram_build_options INTERFACE)
-target_include_directories(engram_build_options INTERFACE ${CMAKE_SOURCE_DIR})
+add_library(engram_warnings INTERFACE)
+target_include_directories(engram_warnings INTERFACE ${CMAKE_SOURCE_DIR})
 # GCC 12 takes the value inside an absl::StatusOr for uninitialized where it cannot follow the check,
 # and std::string concatenation for overlapping copies (its bug 105651).
-target_compile_options(engram_build_options INTERFACE
-  -Wall -Wextra -Wconversion $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized -Wno-restrict>)
+target_compile_options(engram_warnings INTERFACE
+  -Wall -Wextra -Wconversion $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized -Wno-restrict>
+  $<$<CXX_COMPILER_ID:Clang>:-Werror=thread-safety>)
 if(ENGRAM_WERROR)
-  target_compile_options(engram_build_options INTERFACE -Werror)
+  target_compile_options(engram_warnings INTERFACE -Werror)
 endif()
-if(ENGRAM_SANITIZE)
-  target_compile_options(engram_build_options INTERFACE
-    -fsanitize=${ENGRAM_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
-  target_link_options(engram_build_options INTERFACE -fsanitize=${ENGRAM_SANITIZE})
-endif()
+
+# Tests are compiled without UndefinedBehaviorSanitizer, a third of the time that they take: it looks
+# at what they call.
+add_library(engram_build_options INTERFACE)
+add_library(engram_test_options INTERFACE)
+foreach(options IN ITEMS engram_build_options engram_test_options)
+  target_link_libraries(${options} INTERFACE engram_warnings)
+  if(ENGRAM_SANITIZE)
+    set(sanitize ${ENGRAM_SANITIZE})
+    if(options STREQUAL engram_test_options)
+      string(REPLACE ",undefined" "" sanitize ${sanitize})
+    endif()
+    target_compile_options(${options} INTERFACE
+      -fsanitize=${sanitize} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    target_link_options(${options} INTERFACE -fsanitize=${ENGRAM_SANITIZE})
+  endif()
+endforeach()
 
 # The files of a target are compiled several at a time: their headers are read, and their templates
 # instantiated, once. A third of the time that a build takes otherwise. Names in unnamed namespaces
@@ -35,31 +48,35 @@ function(engram_library name)
   engram_unity(${name})
 endfunction()
 
-# engram_binary(NAME SOURCES file... [DEPS target...])
+# engram_binary(NAME SOURCES file... [DEPS target...] [OPTIONS target])
 function(engram_binary name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "OPTIONS" "SOURCES;DEPS" ${ARGN})
+  if(NOT ARG_OPTIONS)
+    set(ARG_OPTIONS engram_build_options)
+  endif()
   add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE ${ARG_DEPS} engram_build_options)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} ${ARG_OPTIONS})
   set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
   engram_unity(${name})
 endfunction()
 
 # engram_test(NAME [SEQUENTIAL] SOURCES file... [DEPS target...] [LABEL label]): a GoogleTest binary,
 # each test known to ctest. Label `grpc_client`: gRPC's own client shares their process with a server
-# (see tests/run.sh), `cli`: they start built binaries. SEQUENTIAL: it starts no threads.
+# (see tests/run.sh), `cli`: they start built binaries, `bench`: of benchmarks alone. SEQUENTIAL: it starts
+# no threads.
 # Target `engram_tests` is all that need no built binaries, without what those are made of; for
 # ThreadSanitizer without what it would find nothing in, or is not run with.
 add_custom_target(engram_tests)
 function(engram_test name)
   cmake_parse_arguments(ARG "SEQUENTIAL" "LABEL" "SOURCES;DEPS" ${ARGN})
-  engram_binary(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS})
+  engram_binary(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} OPTIONS engram_test_options)
   target_link_libraries(${name} PRIVATE GTest::gmock GTest::gtest_main)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 120 LABELS "${ARG_LABEL}"
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   if(ENGRAM_SANITIZE STREQUAL thread AND (ARG_SEQUENTIAL OR ARG_LABEL STREQUAL grpc_client))
     return()
   endif()
-  if(NOT ARG_LABEL STREQUAL cli)
+  if(NOT ARG_LABEL MATCHES "^(cli|bench)$")
     add_dependencies(engram_tests ${name})
   endif()
 endfunction()

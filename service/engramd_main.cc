@@ -51,8 +51,13 @@ void PrintServing(const Table& table, const Sha256& digest, const Server& server
 
 // null where the load has verified every row and nobody asks for more.
 std::unique_ptr<Verifier> StartVerifier(const EngramdFlags& flags, const RowStore& rows,
-                                        const LogLine& log) {
+                                        const Generations& generations, const LogLine& log) {
   VerifierOptions options;
+  options.served = [&generations] {
+    std::vector<std::shared_ptr<const RowStore>> served;
+    for (const auto& held : generations.current()->held()) served.push_back(held->rows);
+    return served;
+  };
   options.bytes_per_second = flags.verify_mb_s * 1'000'000;
   options.log = log;
   if (flags.verify_interval_s != 0) {
@@ -127,7 +132,7 @@ absl::Status Run(const EngramdFlags& flags, const LogLine& log) {
   startup.Enter(StartupState::kServing);
   if (metrics != nullptr) metrics->SetServing(table.get(), generations.get(), server.get());
   PrintServing(*table, generations->current()->active().digest, *server, metrics.get());
-  const std::unique_ptr<Verifier> verifier = StartVerifier(flags, *table->rows, log);
+  const std::unique_ptr<Verifier> verifier = StartVerifier(flags, *table->rows, *generations, log);
   signals.Wait();
   server->Stop(absl::Milliseconds(flags.drain_ms), kDrainGrace);
   metrics.reset();  // Before what it looks at.

@@ -142,11 +142,19 @@ bool OverlayStore::StartIds(uint32_t id, std::span<const Id> rows, PendingGather
 
 absl::Status OverlayStore::Verify(const RowRange& range) const {
   RETURN_IF_ERROR(base_->Verify(range));
+  uint64_t count = 0;
+  return VerifyChanged(range, count);
+}
+
+absl::Status OverlayStore::VerifyChanged(const RowRange& range, uint64_t& count) const {
+  count = 0;
   const ChangedRows::Layer* const layer = changed_->FindLayer(range.layer);
   if (layer == nullptr) return absl::OkStatus();
   const size_t row_bytes = changed_->row_bytes();
+  const size_t begin = layer->index.LowerBound(range.begin);
   const size_t end = layer->index.LowerBound(range.end);
-  for (size_t i = layer->index.LowerBound(range.begin); i < end; ++i) {
+  count = end - begin;
+  for (size_t i = begin; i < end; ++i) {
     if (Crc32c(layer->rows + i * row_bytes, row_bytes) == layer->checksums[i]) continue;
     ++state().checksum_failures;
     return absl::DataLossError(absl::StrCat("changed row ", layer->index.rows()[i], " of layer ",

@@ -56,6 +56,8 @@ class OverlayStore final : public RowStore {
     return StartIds(layer, rows, gather);
   }
   absl::Status Verify(const RowRange& rows) const override;
+  // The same of the changed rows alone; `count`: of how many.
+  absl::Status VerifyChanged(const RowRange& rows, uint64_t& count) const;
 
  private:
   template <typename Id>

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <random>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "proto/base/status_macros.h"
+#include "storage/overlay_store.h"
 #include "storage/table_digest.h"
 
 namespace engram {
@@ -42,41 +44,73 @@ void Verifier::Run() {
   }
 }
 
+struct Verifier::Pass {
+  const absl::Time start = absl::Now();
+  uint64_t bytes = 0;
+};
+
+bool Verifier::Failed(const absl::Status& status) {
+  if (status.ok()) return false;
+  Log(absl::StrCat("verification failed: ", status.message()));
+  store_.state().Fail(status);
+  return true;
+}
+
+bool Verifier::Pace(Pass& pass, uint64_t bytes) {
+  pass.bytes += bytes;
+  absl::Duration earliest = absl::ZeroDuration();
+  if (options_.bytes_per_second != 0) {
+    earliest = absl::Seconds(static_cast<double>(pass.bytes) /
+                             static_cast<double>(options_.bytes_per_second));
+  }
+  return SleepUntil(pass.start + earliest);
+}
+
 // False: to stop, or a row was found to differ.
 bool Verifier::RunPass() {
+  Pass pass;
+  if (!VerifyRows(pass) || !VerifyChangedRows(pass)) return false;
+  ++store_.state().verified_passes;
+  Log(absl::StrFormat("verified: %.2f GB in %.2f s", static_cast<double>(pass.bytes) / 1e9,
+                      absl::ToDoubleSeconds(absl::Now() - pass.start)));
+  return true;
+}
+
+bool Verifier::VerifyRows(Pass& pass) {
   constexpr absl::Duration kLogEvery = absl::Seconds(10);
   StoreState& state = store_.state();
   const double total = static_cast<double>(std::max<uint64_t>(1, TotalRows(store_.ranges())));
-  const absl::Time start = absl::Now();
-  absl::Time next_line = start + kLogEvery;
-  uint64_t bytes = 0;
+  absl::Time next_line = pass.start + kLogEvery;
   state.verified_rows = 0;
   for (const RowRange& block : CutIntoBlocks(store_.ranges())) {
-    const absl::Status status = store_.Verify(block);
-    if (!status.ok()) {
-      Log(absl::StrCat("verification failed: ", status.message()));
-      state.Fail(status);
-      return false;
-    }
+    if (Failed(store_.Verify(block))) return false;
     state.verified_rows += block.rows();
-    bytes += block.rows() * store_.layout().row_bytes();
     const absl::Time now = absl::Now();
     if (now >= next_line) {
       next_line = now + kLogEvery;
       const double share = static_cast<double>(state.verified_rows.load()) / total;
       Log(absl::StrFormat("verifying: %.0f %%, %.0f s left", 100 * share,
-                          absl::ToDoubleSeconds(now - start) * (1 - share) / share));
+                          absl::ToDoubleSeconds(now - pass.start) * (1 - share) / share));
     }
-    absl::Duration earliest = absl::ZeroDuration();
-    if (options_.bytes_per_second != 0) {
-      earliest = absl::Seconds(static_cast<double>(bytes) /
-                               static_cast<double>(options_.bytes_per_second));
-    }
-    if (!SleepUntil(start + earliest)) return false;
+    if (!Pace(pass, block.rows() * store_.layout().row_bytes())) return false;
   }
-  ++state.verified_passes;
-  Log(absl::StrFormat("verified: %.2f GB in %.2f s", static_cast<double>(bytes) / 1e9,
-                      absl::ToDoubleSeconds(absl::Now() - start)));
+  return true;
+}
+
+bool Verifier::VerifyChangedRows(Pass& pass) {
+  if (!options_.served) return true;
+  const std::vector<RowRange> blocks = CutIntoBlocks(store_.ranges());
+  std::set<const ChangedRows*> seen;  // Tables share what they are built on.
+  for (const std::shared_ptr<const RowStore>& table : options_.served()) {
+    for (const OverlayStore* const overlay : OverlaysOf(*table)) {
+      if (!seen.insert(overlay->changed().get()).second) continue;
+      for (const RowRange& block : blocks) {
+        uint64_t rows = 0;
+        if (Failed(overlay->VerifyChanged(block, rows))) return false;
+        if (!Pace(pass, rows * store_.layout().row_bytes())) return false;
+      }
+    }
+  }
   return true;
 }
 

@@ -3,8 +3,10 @@
 #define ENGRAM_STORAGE_VERIFIER_H_
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -20,6 +22,9 @@ struct VerifierOptions {
   // From the end of a pass to the start of the next; infinite: one pass.
   absl::Duration interval = absl::InfiniteDuration();
   std::function<void(absl::string_view)> log;  // a line now and then; may be null
+  // The tables that are served over the store, asked for in each pass behind its own rows: rows
+  // that they have changed are verified, too. May be null.
+  std::function<std::vector<std::shared_ptr<const RowStore>>()> served;
 };
 
 // A thread "engram-verify" that walks over all rows, block by block, keeps store.state() up to date
@@ -32,6 +37,14 @@ class Verifier {
  private:
   void Run();
   bool RunPass();
+  // Of one pass: what it has done, and when it began.
+  struct Pass;
+  bool VerifyRows(Pass& pass);
+  bool VerifyChangedRows(Pass& pass);
+  // Whether a row was found to differ, which fails the store.
+  bool Failed(const absl::Status& status);
+  // Waits until `bytes` more may have been verified; false when it is to stop.
+  bool Pace(Pass& pass, uint64_t bytes);
   // Sleeps until `time`; false when it is to stop.
   bool SleepUntil(absl::Time time);
   void Log(const std::string& line) const;

@@ -7,9 +7,10 @@
 #   tests/run.sh full          preset release, the long tests too, packages and images; then the fuzzers,
 #                              an hour each
 #   tests/run.sh fuzz [S]      the fuzzers, S seconds each (60)
-# Labels: `cli`, `demo`, `kubernetes` and `monitoring` start built binaries on their own (no sanitizer
-# runs: minutes for nothing that the in-process cluster does not cover); `long` takes minutes; `packages`
-# installs Debian packages in a system of their own.
+#   tests/run.sh thread-safety what locks guard, by clang's annotations; nothing is compiled
+# Labels: `cli`, `demo`, `kubernetes` and `monitoring` start built binaries on their own, `bench` is of
+# benchmarks (no sanitizer runs: minutes for nothing that the in-process cluster does not cover); `long`
+# takes minutes; `packages` installs Debian packages in a system of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,9 +31,16 @@ case "$mode" in
     deploy/install-deps.sh fuzz
     exec tests/fuzz/run.sh "${2:-60}"
     ;;
+  thread-safety)
+    deploy/install-deps.sh fuzz
+    cmake --preset thread-safety
+    mapfile -t objects < <(ninja -C build/thread-safety -t targets all |
+      sed -nE 's/^((proto|storage|client|service|deploy)\/[^:]*\.o): CXX_COMPILER.*/\1/p' | grep -v /generated/)
+    exec ninja -C build/thread-safety "${objects[@]}"
+    ;;
   asan-ubsan | tsan)
     preset=$mode
-    labels='cli|demo|kubernetes|monitoring|long|packages|python'
+    labels='bench|cli|demo|kubernetes|monitoring|long|packages|python'
     # Where gRPC's own client shares the server's process, and with it gRPC's one epoll set, two tests
     # hang under ThreadSanitizer; with our client, which needs no gRPC, the same server runs.
     left_out="$real_tokenizer|_NOT_BUILT$"
@@ -47,7 +55,7 @@ case "$mode" in
     deploy/aarch64-sysroot.sh
     ;;
   *)
-    echo "error: unknown mode '$mode' (none, asan-ubsan, tsan, aarch64, full or fuzz)" >&2
+    echo "error: unknown mode '$mode' (none, asan-ubsan, tsan, aarch64, full, fuzz or thread-safety)" >&2
     exit 2
     ;;
 esac

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 
+#include "proto/base/isa.h"
 #include "proto/base/status_macros.h"
 #include "storage/gather.h"
 
@@ -18,7 +20,7 @@ constexpr uint8_t kMostUses = 15;
 constexpr uint64_t kSketchBytesPerRow = 8;
 // Counts are halved after so many rows asked for per row of the cache.
 constexpr uint64_t kAgeRows = 10;
-constexpr size_t kAtOnce = 32;  // rows that are on their way to the core's cache
+constexpr size_t kAhead = 16;  // rows between the stages of a Get
 constexpr size_t kNowhere = DiskRowCache::kWays;
 
 uint64_t Mix(uint64_t value) {
@@ -44,12 +46,15 @@ struct alignas(kLineBytes) DiskRowCache::Set {
     while (lock.exchange(1, std::memory_order_acquire) != 0) sched_yield();
   }
   void Unlock() { lock.store(0, std::memory_order_release); }
+  bool Holds(size_t way, uint64_t place) const {
+    return keys[way].load(std::memory_order_relaxed) == static_cast<uint32_t>(place + 1);
+  }
+  // Without a branch: which way it is cannot be predicted.
   size_t Find(uint64_t place) const {
-    const auto key = static_cast<uint32_t>(place + 1);
-    for (size_t way = 0; way < kWays; ++way) {
-      if (keys[way].load(std::memory_order_relaxed) == key) return way;
-    }
-    return kNowhere;
+    static_assert(kNowhere == kWays);
+    uint32_t found = uint32_t{1} << kNowhere;
+    for (size_t way = 0; way < kWays; ++way) found |= uint32_t{Holds(way, place)} << way;
+    return static_cast<size_t>(std::countr_zero(found));
   }
 };
 
@@ -87,45 +92,61 @@ uint8_t* DiskRowCache::RowAt(uint64_t set, size_t way) const {
   return rows_.data() + (set * kWays + way) * slot_bytes_;
 }
 
-void DiskRowCache::Get(std::span<const uint64_t> places, uint8_t* out, uint32_t* checksums,
-                       std::vector<uint32_t>& misses) {
-  std::array<uint64_t, kAtOnce> sets;
-  std::array<size_t, kAtOnce> ways;
-  for (size_t begin = 0; begin < places.size(); begin += kAtOnce) {
-    const size_t count = std::min(kAtOnce, places.size() - begin);
-    const uint64_t* const place = places.data() + begin;
-    for (size_t i = 0; i < count; ++i) {
-      sets[i] = place[i] == kNoPlace ? 0 : SetOf(place[i]);
-      __builtin_prefetch(&SetAt(sets[i]), 1, 3);
-    }
-    for (size_t i = 0; i < count; ++i) {
-      ways[i] = place[i] == kNoPlace ? kNowhere : SetAt(sets[i]).Find(place[i]);
-      if (ways[i] != kNowhere) PrefetchRow(RowAt(sets[i], ways[i]), slot_bytes_);
-    }
-    for (size_t i = 0; i < count; ++i) {
-      uint8_t* const to = out + (begin + i) * row_bytes_;
-      if (place[i] == kNoPlace) {
-        std::memset(to, 0, row_bytes_);
-        continue;
-      }
-      Set& set = SetAt(sets[i]);
-      size_t way = ways[i];
-      if (way != kNowhere) {
+// A row goes through three stages, far enough apart that none waits for memory: its set is asked
+// for, then the row, then it is copied.
+template <size_t kRowBytes>
+void DiskRowCache::GetRows(std::span<const uint64_t> places, uint8_t* out, uint32_t* checksums,
+                           std::vector<uint32_t>& misses) {
+  const size_t row_bytes = kRowBytes != 0 ? kRowBytes : row_bytes_;
+  struct Sought {
+    uint64_t set;
+    size_t way;
+  };
+  std::array<Sought, 2 * kAhead> sought;  // a ring
+  for (size_t next = 0; next < places.size() + 2 * kAhead; ++next) {
+    if (const size_t i = next - 2 * kAhead; next >= 2 * kAhead) {
+      uint8_t* const to = out + i * row_bytes;
+      const auto& [index, way] = sought[i % sought.size()];
+      if (places[i] == kNoPlace) {
+        std::memset(to, 0, row_bytes);
+      } else if (way == kNowhere) {
+        misses.push_back(static_cast<uint32_t>(i));
+      } else {
+        Set& set = SetAt(index);
+        const uint8_t* const row = RowAt(index, way);
         set.Lock();
-        way = set.Find(place[i]);  // It may have gone since.
-        if (way != kNowhere) {
-          const uint8_t* const row = RowAt(sets[i], way);
-          std::memcpy(to, row, row_bytes_);
-          if (checksums != nullptr) {
-            std::memcpy(checksums + begin + i, row + row_bytes_, sizeof(uint32_t));
+        const bool here = set.Holds(way, places[i]);  // It may have gone since.
+        if (here) {
+          if constexpr (kRowBytes != 0) {
+            CopyRow<kRowBytes, kBlockPortable>(to, row);
+          } else {
+            std::memcpy(to, row, row_bytes);
           }
+          if (checksums != nullptr) std::memcpy(checksums + i, row + row_bytes, sizeof(uint32_t));
           if (set.uses[way] < kMostUses) ++set.uses[way];
         }
         set.Unlock();
+        if (!here) misses.push_back(static_cast<uint32_t>(i));
       }
-      if (way == kNowhere) misses.push_back(static_cast<uint32_t>(begin + i));
+    }
+    if (const size_t i = next - kAhead;
+        next >= kAhead && i < places.size() && places[i] != kNoPlace) {
+      Sought& row = sought[i % sought.size()];
+      row.way = SetAt(row.set).Find(places[i]);
+      if (row.way != kNowhere) PrefetchRow(RowAt(row.set, row.way), slot_bytes_);
+    }
+    if (next < places.size() && places[next] != kNoPlace) {
+      const uint64_t set = SetOf(places[next]);
+      sought[next % sought.size()].set = set;
+      __builtin_prefetch(&SetAt(set), 1, 3);
     }
   }
+}
+
+void DiskRowCache::Get(std::span<const uint64_t> places, uint8_t* out, uint32_t* checksums,
+                       std::vector<uint32_t>& misses) {
+  WithRowBytes(row_bytes_,
+               [&]<size_t kRowBytes>() { GetRows<kRowBytes>(places, out, checksums, misses); });
   const uint64_t asked = asked_.fetch_add(places.size(), std::memory_order_relaxed);
   if (asked / (kAgeRows * rows()) != (asked + places.size()) / (kAgeRows * rows())) AgeSketch();
 }

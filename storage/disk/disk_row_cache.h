@@ -58,6 +58,9 @@ class DiskRowCache {
   uint64_t SetOf(uint64_t place) const;
   Set& SetAt(uint64_t set) const;
   uint8_t* RowAt(uint64_t set, size_t way) const;
+  template <size_t kRowBytes>  // 0: known at run time alone
+  void GetRows(std::span<const uint64_t> places, uint8_t* out, uint32_t* checksums,
+               std::vector<uint32_t>& misses);
   void Write(uint64_t set, size_t way, HotRow hot, const uint8_t* row, uint32_t checksum);
   // Makes the counts of a set, which is locked, those of the present age.
   void Age(Set& set);

@@ -61,7 +61,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   std::string bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
   if (data[0] % 2 == 1) PutChecksums(bytes);
-  const MemoryFile file(bytes.data(), bytes.size());
+  const FuzzFile file(bytes.data(), bytes.size());
   ReadAll(file.path());
   const auto catalogue = ReadCatalogue(file.path());
   if (catalogue.ok()) Require(catalogue->active().state == KeptState::kActive);

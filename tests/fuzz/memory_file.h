@@ -11,14 +11,14 @@
 
 namespace engram {
 
-class MemoryFile {
+class FuzzFile {
  public:
-  MemoryFile(const void* data, size_t size) : fd_(memfd_create("fuzz", MFD_CLOEXEC)) {
+  FuzzFile(const void* data, size_t size) : fd_(memfd_create("fuzz", MFD_CLOEXEC)) {
     if (fd_ < 0 || write(fd_, data, size) != static_cast<ssize_t>(size)) std::abort();
   }
-  ~MemoryFile() { close(fd_); }
-  MemoryFile(const MemoryFile&) = delete;
-  MemoryFile& operator=(const MemoryFile&) = delete;
+  ~FuzzFile() { close(fd_); }
+  FuzzFile(const FuzzFile&) = delete;
+  FuzzFile& operator=(const FuzzFile&) = delete;
 
   std::string path() const { return "/proc/self/fd/" + std::to_string(fd_); }
 

@@ -4,7 +4,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace engram;
-  const MemoryFile file(data, size);
+  const FuzzFile file(data, size);
   const auto header = ReadSafetensorsHeader(file.path());
   if (!header.ok()) return 0;
   for (const auto& [name, tensor] : header->tensors) {

@@ -24,7 +24,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace engram;
   std::string bytes(reinterpret_cast<const char*>(data), size);
   if (size > 0 && data[0] % 2 == 1) bytes = Frame(bytes.substr(1));
-  const MemoryFile file(bytes.data(), bytes.size());
+  const FuzzFile file(bytes.data(), bytes.size());
   const auto sidecar = ReadSidecar(file.path());
   if (!sidecar.ok()) return 0;
   for (const LayerSums& layer : sidecar->layers) {

@@ -4,7 +4,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace engram;
-  const MemoryFile file(data, size);
+  const FuzzFile file(data, size);
   const auto map = BuildTokenMap(file.path());
   Require(!map.ok() || (map->compressed_count() > 0 && map->compressed_count() <= map->tokens()));
   return 0;

@@ -7,7 +7,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace engram;
   const absl::string_view bytes(reinterpret_cast<const char*>(data), size);
   if (const auto map = TokenMap::Parse(bytes); map.ok()) Require(map->Serialize() == bytes);
-  const MemoryFile file(data, size);
+  const FuzzFile file(data, size);
   const auto trace = ReadTokenTrace(file.path());
   if (!trace.ok()) return 0;
   size_t words = 0;

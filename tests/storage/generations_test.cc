@@ -13,6 +13,7 @@
 #include "proto/crc32c.h"
 #include "storage/delta.h"
 #include "storage/overlay_store.h"
+#include "storage/verifier.h"
 #include "tests/support/changed_checkpoint.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/status_matchers.h"
@@ -212,6 +213,34 @@ TEST_F(GenerationsTest, WhatIsBuiltOnNothingIsRemoved) {
   ASSERT_THAT(generations_->Retire(digest_[2]), IsOk());
   EXPECT_EQ(Files("delta-"), 0u);
   EXPECT_EQ(Held(), "0*");
+}
+
+TEST_F(GenerationsTest, ChangedRowsAreVerifiedWithTheTable) {
+  ASSERT_THAT(Publish(0, 1), IsOk());
+  ASSERT_THAT(Publish(1, 2), IsOk());
+  const auto held = generations_->current()->held();
+  const RowStore& table = *held[0]->rows;
+  StoreState& state = table.state();
+  VerifierOptions options;
+  options.served = [&] {
+    std::vector<std::shared_ptr<const RowStore>> served;
+    for (const auto& each : held) served.push_back(each->rows);
+    return served;
+  };
+  const auto verify = [&] {
+    const uint64_t passes = state.verified_passes;
+    const Verifier verifier(table, options);
+    const absl::Time limit = absl::Now() + absl::Seconds(20);
+    while (state.verified_passes == passes && !state.failed() && absl::Now() < limit) {
+      std::this_thread::yield();
+    }
+    return state.verified_passes == passes + 1;
+  };
+  EXPECT_TRUE(verify());
+  const ChangedRows::Layer& layer = *OverlaysOf(*held[2]->rows).back()->changed()->FindLayer(1);
+  const_cast<uint8_t*>(layer.rows)[layer.index.LowerBound(5) * 33 + 7] ^= 4;
+  EXPECT_FALSE(verify());
+  EXPECT_THAT(state.failure(), StatusIs(kDataLoss, "changed row 5 of layer 1 differs in memory"));
 }
 
 TEST_F(GenerationsTest, AMappedTableKeepsItsOverlay) {
