@@ -199,12 +199,7 @@ class Fleet:
             "global": {"scrape_interval": interval, "scrape_timeout": interval,
                        "evaluation_interval": interval},
             "rule_files": [str(self.directory / file.name) for file in RULES.glob("*.yml")],
-            "scrape_configs": [
-                {"job_name": "engramd", "static_configs": [
-                    {"targets": [server.metrics], "labels": {"shard": server.shard}}
-                    for server in self.servers]},
-                {"job_name": "engram-client", "static_configs": [
-                    {"targets": [self.worker_metrics]}]}]}
+            "scrape_configs": self._scrape_configs()}
         path = self.directory / "prometheus.yml"
         path.write_text(json.dumps(config, indent=1))
         address = f"127.0.0.1:{free_port()}"
@@ -216,6 +211,12 @@ class Fleet:
         stack.callback(self.prometheus.stop)
         self.prometheus.start()
         wait_for(self._prometheus_ready, "Prometheus")
+
+    def _scrape_configs(self):
+        return [{"job_name": "engramd", "static_configs": [
+                    {"targets": [server.metrics], "labels": {"shard": server.shard}}
+                    for server in self.servers]},
+                {"job_name": "engram-client", "static_configs": [{"targets": [self.worker_metrics]}]}]
 
     def _prometheus_ready(self):
         self.prometheus.check()

@@ -42,6 +42,8 @@ class Chart(unittest.TestCase):
                 labels = pods[shard]
                 self.assertEqual(spec["replicas"], 2)
                 self.assertEqual(spec["podManagementPolicy"], "Parallel")
+                # DNS keeps names for 30 seconds, clients look them up every 2.
+                self.assertGreaterEqual(spec["minReadySeconds"], 30 + 2)
                 # A selector that takes pods of another shard would give clients the wrong servers.
                 for selector in (spec["selector"]["matchLabels"],
                                  services[spec["serviceName"]]["spec"]["selector"],

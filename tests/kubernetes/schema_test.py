@@ -49,7 +49,19 @@ class Schemas(unittest.TestCase):
             done = subprocess.run([kubectl, "kustomize", SOURCE / "deploy/kustomize/example"],
                                   capture_output=True, text=True, check=True)
             documents += [each for each in yaml.safe_load_all(done.stdout) if each]
+        documents += self.of_upgrades()
         self.assertEqual(problems_of(documents), [])
+
+    @staticmethod
+    def of_upgrades():
+        """The Service of deploy/upgrades, and the Pod that `kubectl run` makes with its overrides."""
+        upgrades = SOURCE / "deploy/upgrades"
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "engramctl"},
+               **json.loads((upgrades / "engramctl-pod.json").read_text())}
+        pod["spec"]["restartPolicy"] = "Never"
+        pod["spec"]["containers"][0] |= {"image": "registry.example/engram:0.1.0",
+                                         "command": ["/usr/bin/engramctl", "status"]}
+        return [pod, yaml.safe_load((upgrades / "table-service.yaml").read_text())]
 
     def test_what_does_not_fit_is_found(self):
         server = of_kind(render(), "StatefulSet")[0]
