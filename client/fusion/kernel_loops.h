@@ -19,6 +19,8 @@ using Floats __attribute__((vector_size(ENGRAM_KERNEL_BYTES), aligned(4), may_al
 using Bits __attribute__((vector_size(ENGRAM_KERNEL_BYTES), aligned(4), may_alias)) = uint32_t;
 using Words __attribute__((vector_size(ENGRAM_KERNEL_BYTES / 2), aligned(2), may_alias)) = uint16_t;
 
+// Sums stay in registers only where loops over them are gone before arrays are looked at.
+#define ENGRAM_UNROLL _Pragma("GCC unroll 16")
 #define ENGRAM_LOOP [[gnu::always_inline]] ENGRAM_KERNEL_TARGET inline
 #define ENGRAM_KERNEL ENGRAM_KERNEL_TARGET
 
@@ -28,12 +30,14 @@ struct Lanes {
 };
 
 ENGRAM_LOOP void Load(const float* from, Lanes& to) {
+  ENGRAM_UNROLL
   for (size_t p = 0; p < kParts; ++p) {
     to.part[p] = *reinterpret_cast<const Floats*>(from + p * kPartFloats);
   }
 }
 
 ENGRAM_LOOP void Load(const uint16_t* from, Lanes& to) {
+  ENGRAM_UNROLL
   for (size_t p = 0; p < kParts; ++p) {
     const Words words = *reinterpret_cast<const Words*>(from + p * kPartFloats);
     to.part[p] = reinterpret_cast<Floats>(__builtin_convertvector(words, Bits) << 16);
@@ -41,6 +45,7 @@ ENGRAM_LOOP void Load(const uint16_t* from, Lanes& to) {
 }
 
 ENGRAM_LOOP void Store(const Lanes& from, float* to) {
+  ENGRAM_UNROLL
   for (size_t p = 0; p < kParts; ++p) {
     *reinterpret_cast<Floats*>(to + p * kPartFloats) = from.part[p];
   }
@@ -72,6 +77,7 @@ ENGRAM_LOOP float SumOf(const Lanes& lanes) {
 template <size_t kTokens, size_t kOuts, typename Weight>
 ENGRAM_LOOP void MultiplyTurn(const Lanes (&x)[kTokens], const Weight* w, size_t in, size_t tail,
                               Lanes (&sums)[kTokens][kOuts]) {
+  ENGRAM_UNROLL
   for (size_t o = 0; o < kOuts; ++o) {
     Lanes weights;
     if (tail == 0) {
@@ -79,7 +85,9 @@ ENGRAM_LOOP void MultiplyTurn(const Lanes (&x)[kTokens], const Weight* w, size_t
     } else {
       LoadTail(w + o * in, tail, weights);
     }
+    ENGRAM_UNROLL
     for (size_t t = 0; t < kTokens; ++t) {
+      ENGRAM_UNROLL
       for (size_t p = 0; p < kParts; ++p) {
         sums[t][o].part[p] += x[t].part[p] * weights.part[p];
       }
@@ -93,14 +101,18 @@ ENGRAM_LOOP void MultiplyTile(const float* x, size_t in, const Weight* w, float*
   Lanes values[kTokens];
   size_t i = 0;
   for (; i + kLanes <= in; i += kLanes) {
+    ENGRAM_UNROLL
     for (size_t t = 0; t < kTokens; ++t) Load(x + t * in + i, values[t]);
     MultiplyTurn<kTokens, kOuts>(values, w + i, in, 0, sums);
   }
   if (i < in) {
+    ENGRAM_UNROLL
     for (size_t t = 0; t < kTokens; ++t) LoadTail(x + t * in + i, in - i, values[t]);
     MultiplyTurn<kTokens, kOuts>(values, w + i, in, in - i, sums);
   }
+  ENGRAM_UNROLL
   for (size_t t = 0; t < kTokens; ++t) {
+    ENGRAM_UNROLL
     for (size_t o = 0; o < kOuts; ++o) y[t * out + o] = SumOf(sums[t][o]);
   }
 }
@@ -135,10 +147,12 @@ ENGRAM_KERNEL void MatMulBf16(const float* x, size_t tokens, size_t in, const ui
 }
 
 ENGRAM_LOOP void AddProducts(const Lanes& a, const Lanes& b, Lanes& sums) {
+  ENGRAM_UNROLL
   for (size_t p = 0; p < kParts; ++p) sums.part[p] += a.part[p] * b.part[p];
 }
 
 ENGRAM_LOOP void MultiplyBy(const Lanes& by, Lanes& lanes) {
+  ENGRAM_UNROLL
   for (size_t p = 0; p < kParts; ++p) lanes.part[p] *= by.part[p];
 }
 
@@ -199,6 +213,7 @@ ENGRAM_KERNEL void ScaledProduct(float* __restrict y, const float* __restrict a,
 ENGRAM_LOOP void ExpLanes(Lanes& lanes) {
   constexpr float kLowest = -87.0f, kHighest = 88.0f, kMagic = 12582912.0f;
   constexpr float kLog2E = 1.44269504088896341f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
+  ENGRAM_UNROLL
   for (size_t p = 0; p < kParts; ++p) {
     Floats x = lanes.part[p];
     const auto below = reinterpret_cast<Bits>(x < kLowest);
@@ -222,8 +237,10 @@ ENGRAM_LOOP void ExpLanes(Lanes& lanes) {
 }
 
 ENGRAM_LOOP void SigmoidLanes(Lanes& lanes) {
+  ENGRAM_UNROLL
   for (size_t p = 0; p < kParts; ++p) lanes.part[p] = -lanes.part[p];
   ExpLanes(lanes);
+  ENGRAM_UNROLL
   for (size_t p = 0; p < kParts; ++p) lanes.part[p] = 1.0f / (1.0f + lanes.part[p]);
 }
 
