@@ -23,13 +23,14 @@ namespace engram::model {
 namespace {
 
 constexpr char kModel[] = "deploy/model/kjv";
+constexpr char kPaperModel[] = "tests/model/paper";  // make_paper.py makes it
 
-// Its tables on four servers, two replicas of each of two shards.
+// A model's tables on four servers, two replicas of each of two shards.
 class Servers {
  public:
-  Servers() {
+  explicit Servers(const std::string& model = kModel) {
     for (uint32_t i = 0; i < 4; ++i) {
-      auto table = LoadTable({.checkpoint = kModel,
+      auto table = LoadTable({.checkpoint = model,
                               .sidecar = "",
                               .shard = {i % 2, 2},
                               .expect_digest = std::nullopt,
@@ -100,11 +101,11 @@ bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
 
 class ModelTest : public testing::Test {
  protected:
-  ModelTest() {
-    auto opened = OpenMemory(kModel);
+  explicit ModelTest(const std::string& model = kModel) {
+    auto opened = OpenMemory(model);
     EXPECT_THAT(opened, IsOk());
     local = *std::move(opened);
-    auto made = Decoder::Open(kModel, local.get());
+    auto made = Decoder::Open(model, local.get());
     EXPECT_THAT(made, IsOk());
     decoder = *std::move(made);
   }
@@ -113,10 +114,18 @@ class ModelTest : public testing::Test {
   std::unique_ptr<Decoder> decoder;
 };
 
+// Of V4.1's layout, and of the paper's.
+class LayoutTest : public ModelTest, public testing::WithParamInterface<const char*> {
+ protected:
+  LayoutTest() : ModelTest(GetParam()) {}
+};
+INSTANTIATE_TEST_SUITE_P(Models, LayoutTest, testing::Values(kModel, kPaperModel),
+                         [](const auto& info) { return info.index == 0 ? "v41" : "paper"; });
+
 // f32 sums in another order, through four layers: 2e-4 of logits that go to 20.
-TEST_F(ModelTest, LogitsAreTorchs) {
+TEST_P(LayoutTest, LogitsAreTorchs) {
   ASSERT_OK_AND_ASSIGN(const nlohmann::json torch,
-                       ReadJsonFile(absl::StrCat(kModel, "/logits.json"), 1 << 20));
+                       ReadJsonFile(absl::StrCat(GetParam(), "/logits.json"), 1 << 20));
   const std::vector<uint32_t> tokens = TokensOf(torch["prompt"].get<std::string>());
   const std::vector<float> logits = Sequence(*decoder, *local).Next(tokens);
   const float* const last = logits.data() + (tokens.size() - 1) * decoder->vocab();
@@ -126,23 +135,23 @@ TEST_F(ModelTest, LogitsAreTorchs) {
   }
 }
 
-TEST_F(ModelTest, ChunksAndInstructionsGiveTheSameBits) {
+TEST_P(LayoutTest, ChunksAndInstructionsGiveTheSameBits) {
   const std::vector<uint32_t> tokens = TokensOf(HeldOut(1000, 60));
   const std::vector<float> whole = Sequence(*decoder, *local).Next(tokens);
   for (size_t chunk : {1, 2, 7, 32, 59}) {
     EXPECT_TRUE(SameBits(Sequence(*decoder, *local).InChunks(tokens, chunk), whole)) << chunk;
   }
   for (Isa isa : SupportedIsas()) {
-    ASSERT_OK_AND_ASSIGN(const auto other, Decoder::Open(kModel, local.get(), isa));
+    ASSERT_OK_AND_ASSIGN(const auto other, Decoder::Open(GetParam(), local.get(), isa));
     EXPECT_TRUE(SameBits(Sequence(*other, *local).Next(tokens), whole)) << static_cast<int>(isa);
   }
 }
 
 // The claim that the whole project rests on: remote rows change nothing, to the bit.
-TEST_F(ModelTest, RemoteRowsGiveTheLogitsOfLocalOnes) {
-  Servers servers;
+TEST_P(LayoutTest, RemoteRowsGiveTheLogitsOfLocalOnes) {
+  Servers servers(GetParam());
   ASSERT_OK_AND_ASSIGN(const auto remote, ConnectMemory({.servers = servers.addresses()}));
-  ASSERT_OK_AND_ASSIGN(const auto far, Decoder::Open(kModel, remote.get()));
+  ASSERT_OK_AND_ASSIGN(const auto far, Decoder::Open(GetParam(), remote.get()));
   const std::vector<uint32_t> tokens = TokensOf(HeldOut(5000, 80));
   const std::vector<float> expected = Sequence(*decoder, *local).Next(tokens);
   for (size_t chunk : {1, 5, 81}) {
@@ -167,8 +176,8 @@ TEST_F(ModelTest, RemoteRowsGiveTheLogitsOfLocalOnes) {
   }
 }
 
-TEST_F(ModelTest, AServerThatIsKilledChangesNoBit) {
-  Servers servers;
+TEST_P(LayoutTest, AServerThatIsKilledChangesNoBit) {
+  Servers servers(GetParam());
   ASSERT_OK_AND_ASSIGN(const auto remote, ConnectMemory({.servers = servers.addresses()}));
   const std::vector<uint32_t> tokens = TokensOf(HeldOut(9000, 60));
   const std::vector<float> expected = Sequence(*decoder, *local).Next(tokens);
