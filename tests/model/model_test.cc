@@ -138,7 +138,7 @@ TEST_P(LayoutTest, LogitsAreTorchs) {
 TEST_P(LayoutTest, ChunksAndInstructionsGiveTheSameBits) {
   const std::vector<uint32_t> tokens = TokensOf(HeldOut(1000, 60));
   const std::vector<float> whole = Sequence(*decoder, *local).Next(tokens);
-  for (size_t chunk : {1, 2, 7, 32, 59}) {
+  for (size_t chunk : {1u, 2u, 7u, 32u, 59u}) {
     EXPECT_TRUE(SameBits(Sequence(*decoder, *local).InChunks(tokens, chunk), whole)) << chunk;
   }
   for (Isa isa : SupportedIsas()) {
@@ -154,7 +154,7 @@ TEST_P(LayoutTest, RemoteRowsGiveTheLogitsOfLocalOnes) {
   ASSERT_OK_AND_ASSIGN(const auto far, Decoder::Open(GetParam(), remote.get()));
   const std::vector<uint32_t> tokens = TokensOf(HeldOut(5000, 80));
   const std::vector<float> expected = Sequence(*decoder, *local).Next(tokens);
-  for (size_t chunk : {1, 5, 81}) {
+  for (size_t chunk : {1u, 5u, 81u}) {
     EXPECT_TRUE(SameBits(Sequence(*far, *remote).InChunks(tokens, chunk), expected)) << chunk;
   }
   // Sequences side by side, as a batch's decode steps are.
