@@ -16,6 +16,7 @@ packages=(
   libbenchmark-dev libgmock-dev libgtest-dev
   libhiredis-dev liblmdb-dev librocksdb-dev memcached openssl python3-yaml redis-server
   prometheus prometheus-cpp-dev python3-prometheus-client
+  spin
 )
 case "${1:-}" in
   "") ;;
