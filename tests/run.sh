@@ -7,9 +7,9 @@
 #   tests/run.sh full          preset release, the long tests too, packages and images; then the fuzzers,
 #                              an hour each
 #   tests/run.sh fuzz [S]      the fuzzers, S seconds each (60)
-# Labels: `cli`, `demo`, `kubernetes` and `monitoring` start built binaries on their own (no sanitizer
-# runs: minutes for nothing that the in-process cluster does not cover); `long` takes minutes; `packages`
-# installs Debian packages in a system of their own.
+# Labels: `cli`, `demo`, `faults`, `kubernetes` and `monitoring` start built binaries on their own (no
+# sanitizer runs: minutes for nothing that the in-process cluster does not cover); `long` takes minutes;
+# `packages` installs Debian packages in a system of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +32,7 @@ case "$mode" in
     ;;
   asan-ubsan | tsan)
     preset=$mode
-    labels='cli|demo|kubernetes|monitoring|long|packages|python'
+    labels='cli|demo|faults|kubernetes|monitoring|long|packages|python'
     # Where gRPC's own client shares the server's process, and with it gRPC's one epoll set, two tests
     # hang under ThreadSanitizer; with our client, which needs no gRPC, the same server runs.
     left_out="$real_tokenizer|_NOT_BUILT$"
