@@ -144,8 +144,8 @@ void Dispatch::SendRequest(Lane& lane, std::unique_ptr<Attempt> attempt) {
   if (attempt->kind == Attempt::Kind::kFirst) {
     hedge_budget_.OnRequest();
     if (part.replicated && !part.hedged && options_.hedge_share > 0) {
-      const absl::Duration delay = LateAfter(part, std::nullopt);
-      if (delay != absl::InfiniteDuration()) due_.push({attempt->sent + delay, attempt->part});
+      const absl::Duration after = HedgeAfter(part, attempt->sent);
+      due_.push({attempt->sent + after, after, attempt->part});
     }
   }
   lane.bytes_in_flight += attempt->scatter.bytes_left();
@@ -313,6 +313,7 @@ void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& s
   if (attempt.sent != absl::Time()) {  // It has left.
     stats_.answers[static_cast<size_t>(AnswerOf(status))].Observe(ended_at_ - attempt.sent);
   }
+  if (status.ok()) servers_.answered_at(server) = ended_at_;
   --part->attempts;
   const bool won = status.ok() && !part->done;
   Judge(server, attempt, won, status);
@@ -379,6 +380,18 @@ absl::Duration Dispatch::LateAfter(const Part& part, std::optional<size_t> but) 
   return std::max(late, options_.hedge_after_least);
 }
 
+// Where all servers were put aside, one of them may have stopped to answer: their measure is better
+// than none. Where there is none, a quarter of the part's time is.
+absl::Duration Dispatch::HedgeAfter(const Part& part, absl::Time sent) {
+  absl::Duration after = LateAfter(part, std::nullopt);
+  if (after != absl::InfiniteDuration()) return after;
+  for (const size_t holder : servers_.HoldersOf(part.segment)) {
+    after = std::min(after, servers_.answer_times(holder).LateAfter(part.rows()));
+  }
+  if (after == absl::InfiniteDuration()) after = (part.lookup->deadline - sent) / 4;
+  return std::max(after, options_.hedge_after_least);
+}
+
 // What the end of an attempt says of its server.
 void Dispatch::Judge(size_t server, const Attempt& attempt, bool won, const absl::Status& status) {
   const Part& part = *attempt.part;
@@ -419,10 +432,10 @@ bool Dispatch::Retry(const std::shared_ptr<Part>& part) {
   return true;
 }
 
-void Dispatch::Hedge(const std::shared_ptr<Part>& part) {
+void Dispatch::Hedge(const std::shared_ptr<Part>& part, bool also_aside) {
   const absl::StatusOr<size_t> server = servers_.Pick(
       part->lookup->priority, part->segment, servers_.HoldersOf(part->segment), part->tried);
-  if (!server.ok() || !servers_.health(*server).healthy()) return;
+  if (!server.ok() || (!also_aside && !servers_.health(*server).healthy())) return;
   part->hedged = true;
   StatsCounters::Add(stats_.hedges, 1);
   Ask(part, *server, Attempt::Kind::kHedge);
@@ -447,8 +460,24 @@ void Dispatch::Rescue(size_t server) {
     for (const auto& attempt : lane.waiting) late.push_back(attempt->part);
   }
   for (const std::shared_ptr<Part>& part : late) {
-    if (part->wanted() && !part->hedged && part->attempts == 1) Hedge(part);
+    if (part->wanted() && !part->hedged && part->attempts == 1) Hedge(part, /*also_aside=*/false);
   }
+}
+
+// A server that has answered nothing since it was asked for the part. One that is busy answers
+// others.
+void Dispatch::StrikeIfSilent(const Part& part) {
+  std::optional<size_t> silent;
+  servers_.ForEachLane([&](const Lane& lane) {
+    const size_t server = servers_.ServerOf(lane);
+    for (const auto& [id, attempt] : lane.in_flight) {
+      if (attempt->part.get() == &part && attempt->next_piece == 0 &&
+          servers_.answered_at(server) < attempt->sent) {
+        silent = server;
+      }
+    }
+  });
+  if (silent.has_value()) Strike(*silent);
 }
 
 // Requests go with their stream: nothing of them can be trusted to come.
@@ -473,10 +502,17 @@ void Dispatch::Shutdown() {
 void Dispatch::Tick(absl::Time now) {
   servers_.Tick(now);
   while (!due_.empty() && due_.top().at <= now) {
-    const std::shared_ptr<Part> part = due_.top().part;
+    HedgeDue due = due_.top();
     due_.pop();
-    if (part->wanted() && !part->hedged && part->attempts == 1 && hedge_budget_.Spend())
-      Hedge(part);
+    if (!due.part->wanted() || due.part->hedged || due.part->attempts != 1) continue;
+    if (hedge_budget_.Spend()) {
+      Hedge(due.part, /*also_aside=*/true);
+      continue;
+    }
+    StrikeIfSilent(*due.part);
+    due.after *= 2;
+    due.at = now + due.after;
+    due_.push(std::move(due));
   }
 }
 

@@ -72,6 +72,7 @@ class Dispatch final : public ServerSet::Listener {
  private:
   struct HedgeDue {
     absl::Time at;
+    absl::Duration after;  // it was sent
     std::shared_ptr<Part> part;
     bool operator<(const HedgeDue& other) const { return at > other.at; }  // the earliest on top
   };
@@ -99,15 +100,19 @@ class Dispatch final : public ServerSet::Listener {
 
   // An attempt's one end: answered whole (OK), or why not.
   void EndAttempt(size_t server, Attempt& attempt, const absl::Status& status);
-  // What an answer may take by the measure of the quickest server that holds the part's rows, one
-  // server left out. Infinite: not known.
+  // What an answer may take by the measure of the quickest healthy server that holds the part's
+  // rows, one server left out. Infinite: not known.
   absl::Duration LateAfter(const Part& part, std::optional<size_t> but);
+  // After what time another server is asked as well.
+  absl::Duration HedgeAfter(const Part& part, absl::Time sent);
   void Judge(size_t server, const Attempt& attempt, bool won, const absl::Status& status);
   void FinishPart(const std::shared_ptr<Part>& part);
   // Asks another server in the place of one that has failed; false: there is none.
   bool Retry(const std::shared_ptr<Part>& part);
-  // Asks another server beside one that takes long.
-  void Hedge(const std::shared_ptr<Part>& part);
+  // Asks another server beside one that takes long; one that was put aside only where that is said.
+  void Hedge(const std::shared_ptr<Part>& part, bool also_aside);
+  // What is done where there is no budget for that.
+  void StrikeIfSilent(const Part& part);
   void Strike(size_t server);
   // A server was put aside: others are asked for what it has not answered.
   void Rescue(size_t server);

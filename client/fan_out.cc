@@ -328,10 +328,14 @@ void FanOut::EndOverdueLayer(Lookup& lookup, LookupLayer& layer) {
     FinishLayer(lookup, layer, absl::OkStatus());
     return dispatch_.Cancel(layer);
   }
-  FailLayer(lookup, layer,
-            absl::DeadlineExceededError(absl::StrCat("rows of layer ", layer.layer,
-                                                     " did not come within ",
-                                                     absl::FormatDuration(lookup.timeout))));
+  std::string message = absl::StrCat("rows of layer ", layer.layer, " did not come within ",
+                                     absl::FormatDuration(lookup.timeout));
+  const Part* first = nullptr;
+  dispatch_.ForEachPart(layer, [&](const Part& part) {
+    if (first == nullptr || part.segment.begin < first->segment.begin) first = &part;
+  });
+  if (first != nullptr) absl::StrAppend(&message, ": no answer for ", ToString(first->segment));
+  FailLayer(lookup, layer, absl::DeadlineExceededError(message));
 }
 
 void FanOut::AddTo(ClientStats& stats) const {

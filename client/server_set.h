@@ -108,6 +108,8 @@ class ServerSet final : public ServerLink::Listener {
   // Some server's health() is another now: connection() says so, too.
   void ShowHealth() { PublishConnection(); }
   AnswerTimes& answer_times(size_t server) { return servers_[server]->answer_times; }
+  // When it last answered a request.
+  absl::Time& answered_at(size_t server) { return servers_[server]->answered_at; }
   const std::string& label(size_t server) const { return servers_[server]->endpoint.label; }
   // The server at the other end of a lane.
   size_t ServerOf(const Lane& lane) const;
@@ -158,6 +160,7 @@ class ServerSet final : public ServerLink::Listener {
     uint64_t max_rows = 0;
     ServerHealth health;
     AnswerTimes answer_times;
+    absl::Time answered_at = absl::InfinitePast();
     bool leaving = false;  // no longer named
   };
 

@@ -8,8 +8,8 @@
 #                              an hour each
 #   tests/run.sh fuzz [S]      the fuzzers, S seconds each (60)
 #   tests/run.sh thread-safety what locks guard, by clang's annotations; nothing is compiled
-# Labels: `cli`, `demo`, `kubernetes` and `monitoring` start built binaries on their own, `bench` is of
-# benchmarks (no sanitizer runs: minutes for nothing that the in-process cluster does not cover); `long`
+# Labels: `cli`, `demo`, `faults`, `kubernetes` and `monitoring` start built binaries on their own,
+# `bench` is of benchmarks (no sanitizer runs: minutes for nothing that the in-process cluster does not cover); `long`
 # takes minutes; `packages` installs Debian packages in a system of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,7 +40,7 @@ case "$mode" in
     ;;
   asan-ubsan | tsan)
     preset=$mode
-    labels='bench|cli|demo|kubernetes|monitoring|long|packages|python'
+    labels='bench|cli|demo|faults|kubernetes|monitoring|long|packages|python'
     # Where gRPC's own client shares the server's process, and with it gRPC's one epoll set, two tests
     # hang under ThreadSanitizer; with our client, which needs no gRPC, the same server runs.
     left_out="$real_tokenizer|_NOT_BUILT$"

@@ -124,6 +124,62 @@ TEST(ReplicaTest, ASlowServerIsPutAsideAndComesBack) {
   LookUpUntil(*client, [&] { return cluster.disturbance(0).gathers > before + 100; });
 }
 
+// Of 1,000 rows, while a server has stopped to answer.
+void ExpectLookupWithin(Client& client, absl::Duration timeout) {
+  const std::vector<int64_t> ids = RandomIds(client, 0, 1000);
+  std::vector<uint8_t> out(ids.size() * kSynthRowBytes);
+  ASSERT_OK_AND_ASSIGN(Ticket ticket, client.SubmitRows({{1, ids, out}}, {.timeout = timeout}));
+  ASSERT_THAT(ticket.WaitAll(), IsOk());
+  ExpectRows(1, ids, out);
+}
+
+// It may have been put aside a moment before the other one stops to answer.
+TEST(ReplicaTest, AServerPutAsideIsAskedWhereTheOtherIsSilent) {
+  TestCluster cluster(1, 0, 2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  for (int i = 0; i < 20; ++i) ExpectLookup(*client);
+  cluster.disturbance(1).delay_us = 20'000;
+  LookUpUntil(*client, [&] { return client->stats().ejections > 0; });
+  cluster.disturbance(0).delay_us = 3'000'000;
+  cluster.disturbance(1).delay_us = 0;
+  ExpectLookupWithin(*client, absl::Seconds(2));
+}
+
+TEST(ReplicaTest, ASilentServerIsPutAsideWithoutABudgetForSecondRequests) {
+  TestCluster cluster(1, 0, 2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Client::Connect({.servers = cluster.addresses(),
+                                                           .rows_per_request = 20,
+                                                           .hedge_share = 1e-9}));
+  for (int i = 0; i < 20; ++i) ExpectLookup(*client);
+  // Both slow, with 50 requests: that takes what there is at first.
+  for (uint32_t i = 0; i < 2; ++i) cluster.disturbance(i).delay_us = 5'000;
+  for (int i = 0; i < 2; ++i) ExpectLookup(*client);
+  for (uint32_t i = 0; i < 2; ++i) cluster.disturbance(i).delay_us = 0;
+  LookUpUntil(*client, [&] { return client->stats().ejected_servers == 0; });
+  cluster.disturbance(0).delay_us = 3'000'000;
+  for (int i = 0; i < 3; ++i) ExpectLookupWithin(*client, absl::Seconds(2));
+}
+
+// With the time that a quarter of its own is.
+TEST(ReplicaTest, ASilentServerCostsTheFirstLookupNothing) {
+  TestCluster cluster(1, 0, 2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  cluster.disturbance(0).delay_us = 3'000'000;
+  ExpectLookupWithin(*client, absl::Seconds(2));
+}
+
+TEST(ReplicaTest, WhatIsLateNamesItsRange) {
+  TestCluster cluster(1);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  cluster.disturbance(0).delay_us = 300'000;
+  const std::vector<int64_t> ids = RandomIds(*client, 0, 24);
+  std::vector<uint8_t> out(ids.size() * kSynthRowBytes);
+  ASSERT_OK_AND_ASSIGN(Ticket ticket,
+                       client->SubmitRows({{1, ids, out}}, {.timeout = absl::Milliseconds(20)}));
+  EXPECT_THAT(ticket.WaitAll(),
+              StatusIs(Code::kDeadlineExceeded, "within 20ms: no answer for layer 1 rows [0, "));
+}
+
 TEST(ReplicaTest, SecondRequestsStayWithinTheirBudget) {
   TestCluster cluster(1, 0, 2);
   ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
