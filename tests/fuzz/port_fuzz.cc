@@ -41,7 +41,7 @@ std::string Frame(char type, char flags, char stream, absl::string_view payload)
                        0,
                        0,
                        stream};
-  return frame.append(payload);
+  return frame.append(payload.data(), payload.size());
 }
 
 // A connection's beginning and one call's headers, in HPACK's literals (RFC 7541, 6.2.2).
@@ -70,7 +70,7 @@ std::string Messages(absl::string_view bytes) {
     messages +=
         {0, static_cast<char>(message.size() >> 24), static_cast<char>(message.size() >> 16),
          static_cast<char>(message.size() >> 8), static_cast<char>(message.size())};
-    messages.append(message);
+    messages.append(message.data(), message.size());
   }
   return messages;
 }
@@ -155,7 +155,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   } else if (kind < 2 * kPaths.size()) {
     bytes = BeginCall(kPaths[kind - kPaths.size()]) + std::string(rest);
   } else {
-    bytes = rest;
+    bytes = std::string(rest);
   }
   served.Send(bytes);
   if (++served.sent % kCheckEvery == 1) served.Check();
