@@ -345,7 +345,7 @@ class Run {
                                 out.data(), input_.Or(rows * 256 * value_bytes)));
   }
 
-  // Handles and outputs that are not there, structs of other sizes, servers that are none.
+  // Handles and outputs that are not there, structs of other sizes, servers that are named twice.
   void Ask() {
     engram_table_info table = ENGRAM_TABLE_INFO_INIT;
     table.struct_size = input_.Take<uint16_t>() % (sizeof(table) + 1);
@@ -357,11 +357,12 @@ class Run {
     Require(!Fine(engram_client_submit_rows(client(), nullptr, 1, nullptr, ticket_)));
     Require(!Fine(engram_ticket_wait(nullptr, 1, 0)));
     Require(!Fine(engram_slot_create(client(), nullptr, &slot_)));
-    std::string name = "host";  // without a port: none of these is an address
-    for (int i = input_.Below(20); i > 0; --i) name += static_cast<char>(1 + input_.Below(57));
-    name.erase(std::remove(name.begin(), name.end(), ':'), name.end());
-    const char* const servers[] = {name.c_str()};
-    Require(!Fine(engram_client_set_servers(client(), servers, 1)));
+    // Refused, or the client would be without its servers.
+    std::string name;
+    for (int i = input_.Below(20); i > 0; --i) name += static_cast<char>(1 + input_.Below(120));
+    const char* const servers[] = {name.c_str(), name.c_str()};
+    Require(!Fine(engram_client_set_servers(client(), servers, 2)));
+    Require(!Fine(engram_client_set_servers(client(), servers, 0)));
   }
 
   Input input_;
