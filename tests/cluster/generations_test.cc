@@ -104,17 +104,17 @@ class Fleet {
 
   // The delta from table `from` to the other one.
   absl::Status Publish(int from) {
-    const std::vector<ServerStatus> asked = AskServers(addresses_, absl::Seconds(5));
+    const std::vector<ServerStatus> asked = AskServers(addresses_, absl::Seconds(20));
     return Publisher(delta_[from], asked).Run();
   }
   absl::Status Activate(int table) {
-    for (const absl::Status& status : ActivateOn(addresses_, digest_[table], absl::Seconds(5))) {
+    for (const absl::Status& status : ActivateOn(addresses_, digest_[table], absl::Seconds(20))) {
       if (!status.ok()) return status;
     }
     return absl::OkStatus();
   }
   absl::Status Retire(int table) {
-    for (const absl::Status& status : RetireOn(addresses_, digest_[table], absl::Seconds(5))) {
+    for (const absl::Status& status : RetireOn(addresses_, digest_[table], absl::Seconds(20))) {
       if (!status.ok()) return status;
     }
     return absl::OkStatus();
@@ -215,8 +215,9 @@ TEST(GenerationsTest, AFleetConvergesWhateverStopsAPublish) {
   EXPECT_EQ(fleet.Held(0), "0*");
   fleet.Start(1);
   // One of them was interrupted after the other had prepared.
-  ASSERT_THAT(Publisher(fleet.delta(0), AskServers({fleet.addresses()[0]}, absl::Seconds(5))).Run(),
-              StatusIs(Code::kFailedPrecondition, "none of the servers holds row"));
+  ASSERT_THAT(
+      Publisher(fleet.delta(0), AskServers({fleet.addresses()[0]}, absl::Seconds(20))).Run(),
+      StatusIs(Code::kFailedPrecondition, "none of the servers holds row"));
   for (int again = 0; again < 2; ++again) {
     ASSERT_THAT(fleet.Publish(0), IsOk());
     EXPECT_EQ(fleet.Held(0), "0*1");
@@ -273,8 +274,9 @@ TEST(GenerationsTest, ServersThatServeFromDiskChangeToo) {
 
 TEST(GenerationsTest, DigestsThatNoServersShareAreRefused) {
   Fleet fleet(1, 2);
-  ASSERT_THAT(Publisher(fleet.delta(0), AskServers({fleet.addresses()[0]}, absl::Seconds(5))).Run(),
-              IsOk());
+  ASSERT_THAT(
+      Publisher(fleet.delta(0), AskServers({fleet.addresses()[0]}, absl::Seconds(20))).Run(),
+      IsOk());
   ASSERT_THAT(fleet.generations(0).Activate(fleet.digest(1)), IsOk());
   ASSERT_THAT(fleet.generations(0).Retire(fleet.digest(0)), IsOk());
   EXPECT_THAT(Client::Connect({.servers = fleet.addresses()}),

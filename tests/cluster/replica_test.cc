@@ -145,21 +145,6 @@ TEST(ReplicaTest, AServerPutAsideIsAskedWhereTheOtherIsSilent) {
   ExpectLookupWithin(*client, absl::Seconds(2));
 }
 
-TEST(ReplicaTest, ASilentServerIsPutAsideWithoutABudgetForSecondRequests) {
-  TestCluster cluster(1, 0, 2);
-  ASSERT_OK_AND_ASSIGN(const auto client, Client::Connect({.servers = cluster.addresses(),
-                                                           .rows_per_request = 20,
-                                                           .hedge_share = 1e-9}));
-  for (int i = 0; i < 20; ++i) ExpectLookup(*client);
-  // Both slow, with 50 requests: that takes what there is at first.
-  for (uint32_t i = 0; i < 2; ++i) cluster.disturbance(i).delay_us = 5'000;
-  for (int i = 0; i < 2; ++i) ExpectLookup(*client);
-  for (uint32_t i = 0; i < 2; ++i) cluster.disturbance(i).delay_us = 0;
-  LookUpUntil(*client, [&] { return client->stats().ejected_servers == 0; });
-  cluster.disturbance(0).delay_us = 3'000'000;
-  for (int i = 0; i < 3; ++i) ExpectLookupWithin(*client, absl::Seconds(2));
-}
-
 // With the time that a quarter of its own is.
 TEST(ReplicaTest, ASilentServerCostsTheFirstLookupNothing) {
   TestCluster cluster(1, 0, 2);
