@@ -225,7 +225,7 @@ bool Security::Allows(const Caller& caller, Right right) const {
                          [&](const std::string& pattern) { return NameMatches(pattern, name); });
     });
   };
-  const auto has = [&](Right of) {
+  const auto has = [&](Right of) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const std::string& token = tokens_[static_cast<size_t>(of)];
     return !token.empty() && SameSecret(caller.token, token);
   };
