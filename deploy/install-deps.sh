@@ -25,7 +25,7 @@ case "${1:-}" in
   packages) packages+=(dpkg-dev file) ;;
   full)
     packages+=(dpkg-dev file fuse3 lintian mmdebstrap python3-fusepy systemd
-      aardvark-dns catatonit conmon iptables netavark podman runc)
+      aardvark-dns catatonit conmon iptables netavark nftables podman runc)
     ;;
   aarch64) packages+=(g++-aarch64-linux-gnu qemu-user) ;;
   *)
