@@ -510,7 +510,7 @@ void Dispatch::Tick(absl::Time now) {
       continue;
     }
     StrikeIfSilent(*due.part);
-    due.after *= 2;
+    due.after = std::max(2 * due.after, absl::Milliseconds(1));
     due.at = now + due.after;
     due_.push(std::move(due));
   }
