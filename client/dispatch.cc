@@ -281,7 +281,9 @@ absl::Status Dispatch::OnAnswerEnd(Lane& lane) {
     const auto node = lane.in_flight.extract(lane.receiving);
     Attempt& attempt = *node.mapped();
     lane.bytes_in_flight -= attempt.scatter.bytes_left();
-    EndAttempt(servers_.ServerOf(lane), attempt, attempt.failure);
+    const size_t server = servers_.ServerOf(lane);
+    EndAttempt(server, attempt, attempt.failure);
+    servers_.answered_at(server) = ended_at_;
     SendWaiting(lane);
   }
   listener_->OnAnswered();
@@ -313,7 +315,6 @@ void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& s
   if (attempt.sent != absl::Time()) {  // It has left.
     stats_.answers[static_cast<size_t>(AnswerOf(status))].Observe(ended_at_ - attempt.sent);
   }
-  if (status.ok()) servers_.answered_at(server) = ended_at_;
   --part->attempts;
   const bool won = status.ok() && !part->done;
   Judge(server, attempt, won, status);
@@ -371,27 +372,6 @@ void Dispatch::FinishPart(const std::shared_ptr<Part>& part) {
   listener_->OnPartOver(*part);
 }
 
-absl::Duration Dispatch::LateAfter(const Part& part, std::optional<size_t> but) {
-  absl::Duration late = absl::InfiniteDuration();
-  for (const size_t holder : servers_.HoldersOf(part.segment)) {
-    if (holder == but || !servers_.health(holder).healthy()) continue;
-    late = std::min(late, servers_.answer_times(holder).LateAfter(part.rows()));
-  }
-  return std::max(late, options_.hedge_after_least);
-}
-
-// Where all servers were put aside, one of them may have stopped to answer: their measure is better
-// than none. Where there is none, a quarter of the part's time is.
-absl::Duration Dispatch::HedgeAfter(const Part& part, absl::Time sent) {
-  absl::Duration after = LateAfter(part, std::nullopt);
-  if (after != absl::InfiniteDuration()) return after;
-  for (const size_t holder : servers_.HoldersOf(part.segment)) {
-    after = std::min(after, servers_.answer_times(holder).LateAfter(part.rows()));
-  }
-  if (after == absl::InfiniteDuration()) after = (part.lookup->deadline - sent) / 4;
-  return std::max(after, options_.hedge_after_least);
-}
-
 // What the end of an attempt says of its server.
 void Dispatch::Judge(size_t server, const Attempt& attempt, bool won, const absl::Status& status) {
   const Part& part = *attempt.part;
@@ -432,54 +412,6 @@ bool Dispatch::Retry(const std::shared_ptr<Part>& part) {
   return true;
 }
 
-void Dispatch::Hedge(const std::shared_ptr<Part>& part, bool also_aside) {
-  const absl::StatusOr<size_t> server = servers_.Pick(
-      part->lookup->priority, part->segment, servers_.HoldersOf(part->segment), part->tried);
-  if (!server.ok() || (!also_aside && !servers_.health(*server).healthy())) return;
-  part->hedged = true;
-  StatsCounters::Add(stats_.hedges, 1);
-  Ask(part, *server, Attempt::Kind::kHedge);
-}
-
-void Dispatch::Strike(size_t server) {
-  if (!servers_.health(server).OnStrike(absl::Now())) return;
-  StatsCounters::Add(stats_.ejections, 1);
-  servers_.ShowHealth();
-  if (options_.log) {
-    options_.log(absl::StrCat("server ", servers_.label(server),
-                              " is put aside: it is slow or fails, others hold its rows"));
-  }
-  Rescue(server);
-}
-
-void Dispatch::Rescue(size_t server) {
-  std::vector<std::shared_ptr<Part>> late;
-  for (const LookupPriority priority : {LookupPriority::kDecode, LookupPriority::kPrefill}) {
-    const Lane& lane = servers_.LaneTo(server, priority);
-    for (const auto& [id, attempt] : lane.in_flight) late.push_back(attempt->part);
-    for (const auto& attempt : lane.waiting) late.push_back(attempt->part);
-  }
-  for (const std::shared_ptr<Part>& part : late) {
-    if (part->wanted() && !part->hedged && part->attempts == 1) Hedge(part, /*also_aside=*/false);
-  }
-}
-
-// A server that has answered nothing since it was asked for the part. One that is busy answers
-// others.
-void Dispatch::StrikeIfSilent(const Part& part) {
-  std::optional<size_t> silent;
-  servers_.ForEachLane([&](const Lane& lane) {
-    const size_t server = servers_.ServerOf(lane);
-    for (const auto& [id, attempt] : lane.in_flight) {
-      if (attempt->part.get() == &part && attempt->next_piece == 0 &&
-          servers_.answered_at(server) < attempt->sent) {
-        silent = server;
-      }
-    }
-  });
-  if (silent.has_value()) Strike(*silent);
-}
-
 // Requests go with their stream: nothing of them can be trusted to come.
 void Dispatch::OnDown(Lane& lane, const absl::Status& why) {
   const size_t server = servers_.ServerOf(lane);
@@ -487,33 +419,20 @@ void Dispatch::OnDown(Lane& lane, const absl::Status& why) {
   auto waiting = std::exchange(lane.waiting, {});
   lane.bytes_in_flight = 0;
   lane.bytes_waiting = 0;
-  for (auto& [id, attempt] : in_flight) EndAttempt(server, *attempt, why);
-  for (auto& attempt : waiting) EndAttempt(server, *attempt, why);
+  const auto end = [&](Attempt& attempt) {
+    const Part& part = *attempt.part;
+    EndAttempt(server, attempt,
+               absl::Status(why.code(), absl::StrCat("no answer for ", ToString(part.segment), ": ",
+                                                     why.message())));
+  };
+  for (auto& [id, attempt] : in_flight) end(*attempt);
+  for (auto& attempt : waiting) end(*attempt);
   listener_->OnAnswered();
 }
 
 void Dispatch::Shutdown() {
   servers_.Shutdown();
   due_ = {};
-}
-
-// ---------------------------------------------------------------- time
-
-void Dispatch::Tick(absl::Time now) {
-  servers_.Tick(now);
-  while (!due_.empty() && due_.top().at <= now) {
-    HedgeDue due = due_.top();
-    due_.pop();
-    if (!due.part->wanted() || due.part->hedged || due.part->attempts != 1) continue;
-    if (hedge_budget_.Spend()) {
-      Hedge(due.part, /*also_aside=*/true);
-      continue;
-    }
-    StrikeIfSilent(*due.part);
-    due.after = std::max(2 * due.after, absl::Milliseconds(1));
-    due.at = now + due.after;
-    due_.push(std::move(due));
-  }
 }
 
 absl::Time Dispatch::next_tick() const {

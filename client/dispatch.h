@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <queue>
 #include <random>
 #include <string>
@@ -70,11 +71,14 @@ class Dispatch final : public ServerSet::Listener {
   void Flush();
 
  private:
-  struct HedgeDue {
+  // When another server is to be asked for a part as well, if it is still waited for then.
+  struct SecondRequest {
     absl::Time at;
     absl::Duration after;  // it was sent
     std::shared_ptr<Part> part;
-    bool operator<(const HedgeDue& other) const { return at > other.at; }  // the earliest on top
+    // How often in a row it was due without a budget while the server asked had been silent.
+    uint32_t silences = 0;
+    bool operator<(const SecondRequest& other) const { return at > other.at; }  // earliest on top
   };
 
   absl::Status OnAnswer(Lane& lane, const StreamResponse& header) override;
@@ -111,8 +115,9 @@ class Dispatch final : public ServerSet::Listener {
   bool Retry(const std::shared_ptr<Part>& part);
   // Asks another server beside one that takes long; one that was put aside only where that is said.
   void Hedge(const std::shared_ptr<Part>& part, bool also_aside);
-  // What is done where there is no budget for that.
-  void StrikeIfSilent(const Part& part);
+  // The server asked for the part, if it has answered nobody since. One that is busy answers
+  // others.
+  std::optional<size_t> SilentServer(const Part& part);
   void Strike(size_t server);
   // A server was put aside: others are asked for what it has not answered.
   void Rescue(size_t server);
@@ -123,7 +128,7 @@ class Dispatch final : public ServerSet::Listener {
   StatsCounters stats_;
   absl::Time ended_at_;  // when the last attempt that has ended did
   HedgeBudget hedge_budget_;
-  std::priority_queue<HedgeDue> due_;
+  std::priority_queue<SecondRequest> due_;
   std::vector<Lane*> unsent_;
   uint64_t next_request_id_ = 1;
   std::minstd_rand random_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "client/socket.h"
 
 namespace engram {
 
@@ -14,7 +15,8 @@ absl::Status ClientOptions::Validate() const {
   };
   if (servers.empty()) return complain("servers", "names no server");
   for (size_t i = 0; i < servers.size(); ++i) {
-    if (servers[i].empty()) return complain("servers", "has an empty address");
+    const absl::Status address = CheckAddress(servers[i]);
+    if (!address.ok()) return complain("servers", absl::StrCat("is wrong: ", address.message()));
     if (std::count(servers.begin(), servers.end(), servers[i]) > 1) {
       return complain("servers", absl::StrCat("names ", servers[i], " twice"));
     }

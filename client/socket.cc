@@ -13,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "proto/base/status_macros.h"
 
 namespace engram {
 namespace {
@@ -21,45 +22,67 @@ absl::Status Lost(int error) {
   return absl::UnavailableError(absl::StrCat("connection lost: ", std::strerror(error)));
 }
 
-absl::StatusOr<std::vector<SocketAddress>> UnixAddress(absl::string_view path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("unix:", path, ": the path is empty or longer ",
-                                                   "than ", sizeof(address.sun_path) - 1,
-                                                   " bytes"));
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  SocketAddress result;
-  std::memcpy(&result.storage, &address, sizeof(address));
-  result.size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1);
-  return std::vector<SocketAddress>{result};
-}
+constexpr size_t kMostPath = sizeof(sockaddr_un::sun_path) - 1;
 
-}  // namespace
-
-absl::StatusOr<std::vector<SocketAddress>> ResolveAddress(const std::string& address,
-                                                          bool numeric_only) {
-  absl::string_view text = address;
-  if (absl::ConsumePrefix(&text, "unix:")) return UnixAddress(text);
-  const size_t colon = text.rfind(':');
+// One of the two forms an address has.
+struct AddressParts {
+  std::string path;  // of a Unix socket; empty: host and port
+  std::string host;  // a name, or a number without brackets
   uint32_t port = 0;
+};
+
+absl::StatusOr<AddressParts> ParseAddress(absl::string_view address) {
+  AddressParts parts;
+  absl::string_view text = address;
+  if (absl::ConsumePrefix(&text, "unix:")) {
+    if (text.empty() || text.size() > kMostPath) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(address, ": the path is empty or longer than ", kMostPath, " bytes"));
+    }
+    parts.path = std::string(text);
+    return parts;
+  }
+  const size_t colon = text.rfind(':');
   if (colon == absl::string_view::npos || colon == 0 ||
-      !absl::SimpleAtoi(text.substr(colon + 1), &port) || port == 0 || port > UINT16_MAX) {
+      !absl::SimpleAtoi(text.substr(colon + 1), &parts.port) || parts.port == 0 ||
+      parts.port > UINT16_MAX) {
     return absl::InvalidArgumentError(
         absl::StrCat("address `", address, "` is neither host:port nor unix:PATH"));
   }
   absl::string_view host = text.substr(0, colon);
   if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  parts.host = std::string(host);
+  return parts;
+}
+
+std::vector<SocketAddress> UnixAddress(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  SocketAddress result;
+  std::memcpy(&result.storage, &address, sizeof(address));
+  result.size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1);
+  return {result};
+}
+
+}  // namespace
+
+absl::Status CheckAddress(absl::string_view address) { return ParseAddress(address).status(); }
+
+absl::StatusOr<std::vector<SocketAddress>> ResolveAddress(const std::string& address,
+                                                          bool numeric_only) {
+  ASSIGN_OR_RETURN(const AddressParts parts, ParseAddress(address));
+  if (!parts.path.empty()) return UnixAddress(parts.path);
   addrinfo hints = {};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_NUMERICSERV | (numeric_only ? AI_NUMERICHOST : 0);
   addrinfo* found = nullptr;
   const int error =
-      getaddrinfo(std::string(host).c_str(), absl::StrCat(port).c_str(), &hints, &found);
+      getaddrinfo(parts.host.c_str(), absl::StrCat(parts.port).c_str(), &hints, &found);
   if (error == EAI_NONAME && numeric_only) return absl::NotFoundError(address);
   if (error != 0) {
-    return absl::UnavailableError(absl::StrCat("cannot resolve ", host, ": ", gai_strerror(error)));
+    return absl::UnavailableError(
+        absl::StrCat("cannot resolve ", parts.host, ": ", gai_strerror(error)));
   }
   std::vector<SocketAddress> addresses;
   for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {

@@ -25,6 +25,9 @@ struct SocketAddress {
 };
 std::string ToString(const SocketAddress& address);  // as ResolveAddress takes it
 
+// InvalidArgument: neither host:port nor unix:PATH. Nothing is looked up.
+absl::Status CheckAddress(absl::string_view address);
+
 // What "host:port", "[v6]:port" or "unix:PATH" stands for, in the order to be tried. With
 // `numeric_only` nothing is looked up: a name is then NotFound. InvalidArgument: not of these
 // forms. Unavailable: the name is not known (now). May block for seconds unless `numeric_only`.

@@ -171,6 +171,18 @@ absl::Status Generations::Commit(Catalogue catalogue) {
   return absl::OkStatus();
 }
 
+uint64_t Generations::NextId() const { return std::max(catalogue_.next_id(), unsure_id_ + 1); }
+
+void Generations::DropDelta(uint64_t id) {
+  const absl::StatusOr<Catalogue> kept = ReadCatalogue(data_dir_ + "/catalogue");
+  const bool named = kept.ok() ? kept->Find(id) != nullptr : !absl::IsNotFound(kept.status());
+  if (named) {
+    unsure_id_ = id;
+  } else {
+    unlink(DeltaPath(id).c_str());
+  }
+}
+
 // ---------------------------------------------------------------- what readers see
 
 std::shared_ptr<const HeldGeneration> Generations::Hold(const KeptGeneration& kept,
@@ -238,7 +250,7 @@ absl::Status Generations::BeginPublish(const DeltaPiece& piece) {
   }
   RETURN_IF_ERROR(CheckHeader(header));
   RETURN_IF_ERROR(CheckMemory(header));
-  const uint64_t id = catalogue_.next_id();
+  const uint64_t id = NextId();
   auto staging = std::make_unique<Staging>(id, catalogue_.FindServed(header.base)->id, header);
   ASSIGN_OR_RETURN(staging->writer, DeltaWriter::Create(DeltaPath(id), std::move(header)));
   staging_ = std::move(staging);
@@ -319,7 +331,7 @@ absl::Status Generations::EndPublish() {
   }
   if (status.ok()) return status;
   held_.erase(kept.id);
-  unlink(DeltaPath(kept.id).c_str());
+  DropDelta(kept.id);
   return status;
 }
 

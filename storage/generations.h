@@ -104,6 +104,12 @@ class Generations {
                                const std::string& merged) ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_);
   // Writes the catalogue, then has readers see it.
   absl::Status Commit(Catalogue catalogue) ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_);
+  // Of the delta that comes next.
+  uint64_t NextId() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_);
+  // Removes the delta of a generation that Commit has failed to add. Where it failed after the new
+  // catalogue was in its place (the directory could not be synced) either may be what the next
+  // start finds: the delta stays for it, and its id is not used again.
+  void DropDelta(uint64_t id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_);
   void ShowSet() ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_);
   // What is held of one of the catalogue's.
   std::shared_ptr<const HeldGeneration> Hold(const KeptGeneration& kept,
@@ -131,6 +137,7 @@ class Generations {
   std::map<uint64_t, std::shared_ptr<const HeldGeneration>> held_
       ABSL_GUARDED_BY(change_);  // by id
   std::unique_ptr<Staging> staging_ ABSL_GUARDED_BY(change_);
+  uint64_t unsure_id_ ABSL_GUARDED_BY(change_) = 0;  // see DropDelta
   // Generations that readers may still have, though no set names them.
   std::vector<std::weak_ptr<const HeldGeneration>> leaving_ ABSL_GUARDED_BY(change_);
 

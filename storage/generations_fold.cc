@@ -96,15 +96,15 @@ bool Generations::FoldFiles() {
     }
     // A delta that is coming in has the next id, and builds on what is held.
     if (child == nullptr || staging_ != nullptr) return false;
-    id = catalogue_.next_id();
+    id = NextId();
   }
   const std::string merged = absl::StrCat(data_dir_, "/merged");
   absl::Status status = MergeDeltas(DeltaPath(lower.id), DeltaPath(upper.id), merged);
   MutexLock lock(&change_);
   const KeptGeneration* const still = catalogue_.Find(upper.id);
   // Retired meanwhile, or another delta came in between: next time.
-  const bool as_it_was = still != nullptr && still->parent == lower.id && staging_ == nullptr &&
-                         catalogue_.next_id() == id;
+  const bool as_it_was =
+      still != nullptr && still->parent == lower.id && staging_ == nullptr && NextId() == id;
   if (status.ok() && as_it_was) {
     status = ReplaceByMerged(lower.id, upper.id, id, merged);
   }
@@ -141,7 +141,7 @@ absl::Status Generations::ReplaceByMerged(uint64_t lower, uint64_t upper, uint64
   }
   if (const absl::Status status = Commit(std::move(changed)); !status.ok()) {
     held_.erase(id);
-    unlink(path.c_str());
+    DropDelta(id);
     return status;
   }
   if (is_held) {

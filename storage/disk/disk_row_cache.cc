@@ -35,17 +35,40 @@ uint64_t Scale(uint64_t hash, uint64_t count) {
 
 }  // namespace
 
-// Keys are read without the lock to find out what to ask the cache for; the rest is the lock's.
+// A sequence lock: the number is odd while a set is changed, and another one afterwards. A reader
+// that has seen the same even number before and after has read one state of the set and of its rows
+// (H.-J. Boehm, "Can seqlocks get along with programming language memory models?", 2012). The
+// number comes round after 2^31 changes, each of which has read a row from the disk.
 struct alignas(kLineBytes) DiskRowCache::Set {
   std::array<std::atomic<uint32_t>, kWays> keys;  // place + 1; 0: empty
-  std::array<uint8_t, kWays> uses;
-  std::atomic<uint8_t> lock;
+  std::atomic<uint32_t> sequence;
+  std::array<std::atomic<uint8_t>, kWays> uses;
   uint8_t age;
 
   void Lock() {
-    while (lock.exchange(1, std::memory_order_acquire) != 0) sched_yield();
+    while (true) {
+      uint32_t now = AwaitEven();
+      if (sequence.compare_exchange_weak(now, now + 1, std::memory_order_acquire)) break;
+    }
+    std::atomic_thread_fence(std::memory_order_release);  // The number is odd before anything else.
   }
-  void Unlock() { lock.store(0, std::memory_order_release); }
+  void Unlock() {
+    sequence.store(sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  }
+  // What Changed is to be given.
+  uint32_t AwaitEven() const {
+    while (true) {
+      const uint32_t now = sequence.load(std::memory_order_acquire);
+      if (now % 2 == 0) return now;
+      sched_yield();
+    }
+  }
+  // Whether what was read since may be of several states.
+  bool Changed(uint32_t before) const {
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return sequence.load(std::memory_order_relaxed) != before;
+  }
+
   bool Holds(size_t way, uint64_t place) const {
     return keys[way].load(std::memory_order_relaxed) == static_cast<uint32_t>(place + 1);
   }
@@ -56,6 +79,8 @@ struct alignas(kLineBytes) DiskRowCache::Set {
     for (size_t way = 0; way < kWays; ++way) found |= uint32_t{Holds(way, place)} << way;
     return static_cast<size_t>(std::countr_zero(found));
   }
+  uint8_t Uses(size_t way) const { return uses[way].load(std::memory_order_relaxed); }
+  void SetUses(size_t way, uint8_t count) { uses[way].store(count, std::memory_order_relaxed); }
 };
 
 absl::StatusOr<std::unique_ptr<DiskRowCache>> DiskRowCache::Create(uint32_t row_bytes,
@@ -114,18 +139,23 @@ void DiskRowCache::GetRows(std::span<const uint64_t> places, uint8_t* out, uint3
       } else {
         Set& set = SetAt(index);
         const uint8_t* const row = RowAt(index, way);
-        set.Lock();
-        const bool here = set.Holds(way, places[i]);  // It may have gone since.
-        if (here) {
+        bool here;
+        uint32_t sequence;
+        do {
+          sequence = set.AwaitEven();
+          here = set.Holds(way, places[i]);  // It may have gone since.
+          if (!here) break;
           if constexpr (kRowBytes != 0) {
             CopyRow<kRowBytes, kBlockPortable>(to, row);
           } else {
             std::memcpy(to, row, row_bytes);
           }
           if (checksums != nullptr) std::memcpy(checksums + i, row + row_bytes, sizeof(uint32_t));
-          if (set.uses[way] < kMostUses) ++set.uses[way];
+        } while (set.Changed(sequence));
+        // A use that is lost, or counted for the row that comes next, does no harm.
+        if (const uint8_t uses = set.Uses(way); here && uses < kMostUses) {
+          set.SetUses(way, static_cast<uint8_t>(uses + 1));
         }
-        set.Unlock();
         if (!here) misses.push_back(static_cast<uint32_t>(i));
       }
     }
@@ -138,7 +168,7 @@ void DiskRowCache::GetRows(std::span<const uint64_t> places, uint8_t* out, uint3
     if (next < places.size() && places[next] != kNoPlace) {
       const uint64_t set = SetOf(places[next]);
       sought[next % sought.size()].set = set;
-      __builtin_prefetch(&SetAt(set), 1, 3);
+      __builtin_prefetch(&SetAt(set), 0, 3);
     }
   }
 }
@@ -165,7 +195,9 @@ void DiskRowCache::Age(Set& set) {
   const auto ages = static_cast<uint8_t>(age - set.age);
   if (ages == 0) return;
   set.age = age;
-  for (uint8_t& uses : set.uses) uses = static_cast<uint8_t>(uses >> std::min<uint8_t>(ages, 7));
+  for (size_t way = 0; way < kWays; ++way) {
+    set.SetUses(way, static_cast<uint8_t>(set.Uses(way) >> std::min<uint8_t>(ages, 7)));
+  }
 }
 
 uint8_t DiskRowCache::Count(uint64_t place) {
@@ -198,7 +230,7 @@ void DiskRowCache::Write(uint64_t set, size_t way, HotRow hot, const uint8_t* ro
   std::memcpy(slot, row, row_bytes_);
   std::memcpy(slot + row_bytes_, &checksum, sizeof(checksum));
   SetAt(set).keys[way].store(hot.place + 1, std::memory_order_relaxed);
-  SetAt(set).uses[way] = hot.uses;
+  SetAt(set).SetUses(way, hot.uses);
 }
 
 void DiskRowCache::Offer(uint64_t place, const uint8_t* row, uint32_t checksum) {
@@ -216,15 +248,15 @@ void DiskRowCache::Offer(uint64_t place, const uint8_t* row, uint32_t checksum) 
           least = way;
           break;
         }
-        if (set.uses[way] < set.uses[least]) least = way;
+        if (set.Uses(way) < set.Uses(least)) least = way;
       }
       const uint32_t key = set.keys[least].load(std::memory_order_relaxed);
-      const bool stays = key == 0 || set.uses[kWindow] > set.uses[least];
-      const HotRow was{window - 1, set.uses[kWindow]};
+      const bool stays = key == 0 || set.Uses(kWindow) > set.Uses(least);
+      const HotRow was{window - 1, set.Uses(kWindow)};
       if (!stays) {
         Remember(was.place, was.uses);
       } else {
-        if (key != 0) Remember(key - 1, set.uses[least]);
+        if (key != 0) Remember(key - 1, set.Uses(least));
         const uint8_t* const from = RowAt(index, kWindow);
         uint32_t its_checksum;
         std::memcpy(&its_checksum, from + row_bytes_, sizeof(its_checksum));
@@ -243,7 +275,7 @@ std::vector<HotRow> DiskRowCache::HotRows() const {
     set.Lock();
     for (size_t way = 0; way < kWays; ++way) {
       const uint32_t key = set.keys[way].load(std::memory_order_relaxed);
-      if (key != 0) hot.push_back({key - 1, set.uses[way]});
+      if (key != 0) hot.push_back({key - 1, set.Uses(way)});
     }
     set.Unlock();
   }

@@ -17,7 +17,14 @@ TEST(ClientOptions, EachWrongOptionIsNamed) {
   constexpr auto kBad = absl::StatusCode::kInvalidArgument;
   EXPECT_THAT(check([](ClientOptions&) {}), IsOk());
   EXPECT_THAT(check([](ClientOptions& o) { o.servers.clear(); }), StatusIs(kBad, "`servers`"));
-  EXPECT_THAT(check([](ClientOptions& o) { o.servers = {""}; }), StatusIs(kBad, "`servers`"));
+  EXPECT_THAT(check([](ClientOptions& o) { o.servers = {""}; }),
+              StatusIs(kBad, "`servers` is wrong: address `` is neither host:port nor unix:PATH"));
+  EXPECT_THAT(check([](ClientOptions& o) {
+                o.servers = {"a:1", "b"};
+              }),
+              StatusIs(kBad, "`servers` is wrong: address `b` is neither"));
+  EXPECT_THAT(check([](ClientOptions& o) { o.servers = {"unix:"}; }),
+              StatusIs(kBad, "the path is empty"));
   EXPECT_THAT(check([](ClientOptions& o) {
                 o.servers = {"a:1", "a:1"};
               }),

@@ -60,7 +60,8 @@ class Install(unittest.TestCase):
         wrong = subprocess.run([program], capture_output=True, text=True, env=self.environment,
                                timeout=60, check=False)
         self.assertEqual(wrong.returncode, 1)
-        self.assertIn("error: client option `servers` has an empty address", wrong.stderr)
+        self.assertIn("error: client option `servers` is wrong: address `` is neither host:port nor unix:PATH",
+                      wrong.stderr)
 
     def test_components(self):
         names = [pathlib.Path(name).name for name in self.installed]

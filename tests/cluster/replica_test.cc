@@ -153,6 +153,41 @@ TEST(ReplicaTest, ASilentServerCostsTheFirstLookupNothing) {
   ExpectLookupWithin(*client, absl::Seconds(2));
 }
 
+class SilentServerTest : public testing::TestWithParam<bool> {};
+
+// Where slow servers have used the budget of second requests up a moment before.
+TEST_P(SilentServerTest, CostsNothingWithoutABudgetForSecondRequests) {
+  const bool both_aside = GetParam();
+  TestCluster cluster(1, 0, 2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Client::Connect({.servers = cluster.addresses(),
+                                                           .connect_timeout = absl::Seconds(5),
+                                                           .rows_per_request = 20,
+                                                           .hedge_share = 1e-9}));
+  for (int i = 0; i < 20; ++i) ExpectLookup(*client);
+  cluster.disturbance(0).delay_us = 5'000;
+  cluster.disturbance(1).delay_us = both_aside ? 5'000 : 0;
+  for (int i = 0; i < 2; ++i) ExpectLookup(*client);
+  cluster.disturbance(0).delay_us = 3'000'000;
+  cluster.disturbance(1).delay_us = 0;
+  for (int i = 0; i < 3; ++i) ExpectLookupWithin(*client, absl::Seconds(2));
+}
+
+INSTANTIATE_TEST_SUITE_P(BothAside, SilentServerTest, testing::Bool(),
+                         [](const auto& each) { return each.param ? "yes" : "no"; });
+
+TEST(ReplicaTest, WhatALostServerHasNotAnsweredNamesItsRange) {
+  TestCluster cluster(1);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  cluster.disturbance(0).delay_us = 1'000'000;
+  const std::vector<int64_t> ids = RandomIds(*client, 0, 24);
+  std::vector<uint8_t> out(ids.size() * kSynthRowBytes);
+  ASSERT_OK_AND_ASSIGN(Ticket ticket,
+                       client->SubmitRows({{1, ids, out}}, {.timeout = absl::Seconds(10)}));
+  while (cluster.disturbance(0).gathers == 0) std::this_thread::yield();
+  cluster.Kill(0);
+  EXPECT_THAT(ticket.WaitAll(), StatusIs(Code::kUnavailable, "no answer for layer 1 rows [0, "));
+}
+
 TEST(ReplicaTest, WhatIsLateNamesItsRange) {
   TestCluster cluster(1);
   ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));

@@ -357,11 +357,14 @@ class Run {
     Require(!Fine(engram_client_submit_rows(client(), nullptr, 1, nullptr, ticket_)));
     Require(!Fine(engram_ticket_wait(nullptr, 1, 0)));
     Require(!Fine(engram_slot_create(client(), nullptr, &slot_)));
-    // Refused, or the client would be without its servers.
+    // Twice the same, or no address at all: refused, or the client would be without its servers.
     std::string name;
     for (int i = input_.Below(20); i > 0; --i) name += static_cast<char>(1 + input_.Below(120));
     const char* const servers[] = {name.c_str(), name.c_str()};
     Require(!Fine(engram_client_set_servers(client(), servers, 2)));
+    if (name.find(':') == std::string::npos) {
+      Require(!Fine(engram_client_set_servers(client(), servers, 1)));
+    }
     Require(!Fine(engram_client_set_servers(client(), servers, 0)));
   }
 

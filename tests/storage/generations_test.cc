@@ -16,6 +16,7 @@
 #include "storage/verifier.h"
 #include "tests/support/changed_checkpoint.h"
 #include "tests/support/checkpoint_builder.h"
+#include "tests/support/failing_sync.h"
 #include "tests/support/status_matchers.h"
 
 namespace engram {
@@ -376,6 +377,30 @@ TEST_F(GenerationsTest, LeftoversAreRemovedAndDamageIsNoticed) {
   WriteTestFile(data_dir_ + "/delta-2", bytes);
   EXPECT_THAT(Generations::Open(Load(0, {}), data_dir_, nullptr),
               StatusIs(Code::kDataLoss, "differs from its checksum"));
+}
+
+// The new catalogue is in its place, and nobody knows whether it lasts.
+TEST_F(GenerationsTest, ACatalogueThatCouldNotBeSyncedIsOpenedAgain) {
+  constexpr int kOfTheDelta = 1;  // is synced before the catalogue
+  directory_syncs_before_failure = kOfTheDelta;
+  EXPECT_FALSE(Publish(0, 1).ok());
+  EXPECT_EQ(directory_syncs_before_failure, -1);
+  EXPECT_EQ(Held(), "0*");
+  Start();
+  EXPECT_EQ(Held(), "0*1");
+  ExpectServed(1);
+}
+
+TEST_F(GenerationsTest, TheIdOfADeltaThatMayBeNamedIsNotUsedAgain) {
+  directory_syncs_before_failure = 1;
+  EXPECT_FALSE(Publish(0, 1).ok());
+  WriteDeltaTo(0, 2);
+  ASSERT_THAT(Publish(0, 2), IsOk());
+  EXPECT_TRUE(std::filesystem::exists(data_dir_ + "/delta-3"));
+  Start();
+  EXPECT_EQ(Held(), "0*2");
+  ExpectServed(2);
+  EXPECT_EQ(Files("delta-"), 1u);
 }
 
 // Readers of whatever is held compare every row while generations come and go.
