@@ -19,18 +19,17 @@ struct HotRow {
   uint8_t uses = 0;
 };
 
-// Sets of eleven rows, a row's set being a hash of its place; all that is known of a set lies in
+// Sets of twelve rows, a row's set being a hash of its place; all that is known of a set lies in
 // one cache line. Admission is that of W-TinyLFU, set by set: a row that comes from the disk is
 // kept in the set's window (one row) until the next one comes; then it stays for good if it was
-// asked for more often than the least used of the other ten, whose row it takes. What rows
+// asked for more often than the least used of the other eleven, whose row it takes. What rows
 // outside were asked for is known from a sketch that halves its counts now and then, so a scan
 // displaces nothing but windows.
 //
-// Any number of threads. Whoever changes a set locks it; a Get takes no lock, but copies again
-// where the set has changed under it.
+// Any number of threads. A set is locked, by a bit in its line, while a row of it is copied.
 class DiskRowCache {
  public:
-  static constexpr size_t kWays = 11;
+  static constexpr size_t kWays = 12;
   // "No row": gives zeros, and is no miss.
   static constexpr uint64_t kNoPlace = ~uint64_t{0};
 
