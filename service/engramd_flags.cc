@@ -117,6 +117,10 @@ void AddPlainFlags(CLI::App& app, EngramdFlags& flags) {
   app.add_option("--verify-mb-s", flags.verify_mb_s,
                  "Megabytes of rows verified a second in the background (0: as fast as can be)")
       ->capture_default_str();
+  app.add_option("--verify-disk-mb-s", flags.verify_disk_mb_s,
+                 "The same where rows are read from a `rocksdb` shard's disk, which lookups want: "
+                 "each row is checked when it is read, too")
+      ->capture_default_str();
   app.add_option("--verify-interval", flags.verify_interval_s,
                  "Seconds between two verifications of all rows (0: only what the load has not "
                  "verified)")

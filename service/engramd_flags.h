@@ -30,6 +30,7 @@ struct EngramdFlags {
   uint64_t spin_us = 0;
   uint64_t memory_budget = 0;
   uint64_t verify_mb_s = 500;
+  uint64_t verify_disk_mb_s = 50;
   uint64_t verify_interval_s = 0;
   uint64_t drain_ms = 500;
   bool print_config = false;

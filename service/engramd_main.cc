@@ -58,7 +58,8 @@ std::unique_ptr<Verifier> StartVerifier(const EngramdFlags& flags, const RowStor
     for (const auto& held : generations.current()->held()) served.push_back(held->rows);
     return served;
   };
-  options.bytes_per_second = flags.verify_mb_s * 1'000'000;
+  options.bytes_per_second =
+      (rows.may_wait() ? flags.verify_disk_mb_s : flags.verify_mb_s) * 1'000'000;
   options.log = log;
   if (flags.verify_interval_s != 0) {
     options.interval = absl::Seconds(static_cast<int64_t>(flags.verify_interval_s));
