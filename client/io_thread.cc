@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/step_rows.h"
 #include "proto/base/spin.h"
 #include "proto/base/status_macros.h"
 
@@ -45,13 +46,23 @@ void IoThread::Close() {
   if (thread_.joinable()) thread_.join();
 }
 
-bool IoThread::open() {
-  MutexLock lock(&mutex_);
-  return !closing_;
-}
-
 bool IoThread::Submit(std::shared_ptr<Lookup> lookup) {
-  return Post({Command::Kind::kStart, std::move(lookup)});
+  {
+    MutexLock lock(&mutex_);
+    if (closing_) return false;
+    ++submitting_;
+  }
+  // From here on it is not refused: a word that has said "ready" stands. Rows that are there need
+  // no other thread to wake up. It still calls back, in its order.
+  FinishAtOnce(*lookup);
+  {
+    MutexLock lock(&mutex_);
+    commands_.push_back({Command::Kind::kStart, std::move(lookup)});
+    --submitting_;
+    if (closing_) submitted_.NotifyAll();
+  }
+  WakeUp();
+  return true;
 }
 
 void IoThread::Cancel(std::shared_ptr<Lookup> lookup) {
@@ -90,9 +101,13 @@ bool IoThread::Post(Command command) {
     if (closing_) return false;
     commands_.push_back(std::move(command));
   }
+  WakeUp();
+  return true;
+}
+
+void IoThread::WakeUp() {
   has_commands_.store(true);
   if (asleep_.load()) loop_->Wake();
-  return true;
 }
 
 void IoThread::RunCommand(Command& command) {
@@ -115,13 +130,22 @@ void IoThread::RunCommand(Command& command) {
 bool IoThread::RunCommands() {
   if (!has_commands_.load(std::memory_order_relaxed)) return false;
   has_commands_.store(false);
+  TakeCommands();
+  return true;
+}
+
+void IoThread::TakeCommands() {
   {
     MutexLock lock(&mutex_);
     running_.swap(commands_);
   }
   for (Command& command : running_) RunCommand(command);
   running_.clear();
-  return true;
+}
+
+void IoThread::WaitForSubmits() {
+  MutexLock lock(&mutex_);
+  while (submitting_ > 0) submitted_.Wait(&mutex_);
 }
 
 void IoThread::Wait() {
@@ -160,7 +184,10 @@ void IoThread::Run(size_t index) {
     }
   }
   fan_out_.Shutdown();
-  RunCommands();  // What was submitted late fails at once.
+  // What was submitted late fails at once. has_commands_ may not say so yet: whoever leaves a
+  // command writes it afterwards.
+  WaitForSubmits();
+  TakeCommands();
 }
 
 }  // namespace engram

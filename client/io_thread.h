@@ -35,9 +35,9 @@ class IoThread final : public LookupOwner {
   // their buffers. What is asked afterwards is not done.
   void Close();
 
-  // False: Submit will be, too.
-  bool open();
-  // Never blocks: takes a lock that is held for moments alone. False: closed.
+  // Rows that prefetches have already go to their places here and now (see FinishAtOnce); all else
+  // is the thread's. True: the thread will come to it, whenever it is closed. False: closed, and
+  // nothing was touched. Takes a lock that is held for moments alone.
   bool Submit(std::shared_ptr<Lookup> lookup);
   void Cancel(std::shared_ptr<Lookup> lookup) override;
   void Resume(std::shared_ptr<Lookup> lookup, uint32_t layer) override;
@@ -63,9 +63,12 @@ class IoThread final : public LookupOwner {
   IoThread(const ClientOptions& options, CredentialSource* credentials,
            std::unique_ptr<EventLoop> loop, size_t index);
   bool Post(Command command);
+  void WakeUp();
   void RunCommand(Command& command);
   void Run(size_t index);
   bool RunCommands();
+  void TakeCommands();
+  void WaitForSubmits();
   // Polls for the time that the options say, then sleeps until there is something to do.
   void Wait();
 
@@ -82,6 +85,9 @@ class IoThread final : public LookupOwner {
   Mutex mutex_;
   std::vector<Command> commands_ ABSL_GUARDED_BY(mutex_);
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
+  // Those in Submit whose command is still to come. The thread does not end before it has.
+  size_t submitting_ ABSL_GUARDED_BY(mutex_) = 0;
+  CondVar submitted_;
 
   std::vector<Command> running_;  // the thread's; keeps its memory
   std::thread thread_;            // last: it uses all of the above

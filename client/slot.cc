@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -74,8 +75,22 @@ absl::Status Slot::Submit(size_t tokens, const LookupOptions& options, Start sta
 absl::Status Slot::Refuse(absl::Status why) {
   RETURN_IF_ERROR(CheckIdle());
   refused_ = std::move(why);
+  ClearRows();
   SetWords(memory_.words(), kWordError);
   return refused_;
+}
+
+// A stream that was told to wait for the words goes on at "error", too: it is to find no earlier
+// step's rows.
+void Slot::ClearRows() {
+  const size_t rows = std::exchange(used_tokens_, 0) * options_.columns.count();
+  if (rows == 0) return;
+  const RowLayout& layout = core_->table().layout;
+  const size_t value_bytes = options_.split_scales ? layout.value_bytes() : layout.row_bytes();
+  for (const LayerMemory& layer : memory_.layers()) {
+    std::memset(layer.rows.data(), 0, rows * value_bytes);
+    if (options_.split_scales) std::memset(layer.scales.data(), 0, rows * layout.scales);
+  }
 }
 
 absl::Status Slot::CheckIdle() const {
@@ -114,6 +129,7 @@ absl::Status Slot::Begin(size_t tokens, const LookupOptions& options, Start star
   if (options_.reset_words) SetWords(memory_.words(), kWordPending);
   RETURN_IF_ERROR(start(lookup));
   step_ = std::move(lookup);
+  used_tokens_ = std::max(used_tokens_, tokens);
   return absl::OkStatus();
 }
 

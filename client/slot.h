@@ -46,8 +46,9 @@ struct SlotOptions {
 //    buffer and word are the caller's again, to read, as soon as that layer is done.
 // 3. A layer is done once, when its word leaves kWordPending: kWordReady when its rows are in
 // place,
-//    kWordError when they will never be (error, timeout, cancel, client closed); its rows are then
-//    zeros. Rows are written before their word, with release order.
+//    kWordError when they will never be (error, timeout, cancel, client closed, refused); its rows
+//    are then zeros. Rows are written before their word, with release order. (The order of all of
+//    this is a model that is searched: tests/models.)
 // 4. Under way ends by itself, whatever servers do: at the latest at the step's timeout.
 // 5. Addresses never change. A step of T tokens uses the first T * columns rows of a buffer, dense
 //    in either order: a row of head-major is at (column * T + token) * row_bytes.
@@ -68,8 +69,9 @@ class Slot {
 
   // Start a step: all layers, the nearest first. Return in microseconds; what is borrowed is looked
   // at on the I/O thread, so what is wrong with ids is said by Wait: OutOfRange naming layer,
-  // token, column and id. A refused submit leaves every word at kWordError and look-back states as
-  // they were, unless a step is under way, which then goes on.
+  // token, column and id. A refused submit leaves every word at kWordError over rows that are zeros
+  // (earlier steps' are cleared) and look-back states as they were, unless a step is under way,
+  // which then goes on.
   //   FailedPrecondition  a step of this slot is under way; no token map (token ids)
   //   InvalidArgument     more than max_tokens, or as Client::SubmitTokens and Prefetch::Range say
   //   Cancelled           the client is closed
@@ -104,6 +106,7 @@ class Slot {
   absl::Status CheckIdle() const;
   absl::Status CheckStep() const;
   size_t IndexOf(uint32_t layer) const;  // options_.layers.size(): none
+  void ClearRows();
 
   const std::shared_ptr<ClientCore> core_;
   const SlotOptions options_;  // with layers and columns filled in
@@ -111,7 +114,8 @@ class Slot {
   // Always the same: then callbacks of an earlier step have returned when a later one is over.
   const size_t thread_;
   std::shared_ptr<Lookup> step_;
-  absl::Status refused_;  // of the last submit, unless a step was under way
+  size_t used_tokens_ = 0;  // the most of any step since rows were last cleared
+  absl::Status refused_;    // of the last submit, unless a step was under way
 };
 
 }  // namespace engram

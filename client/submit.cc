@@ -122,8 +122,6 @@ absl::Status ClientCore::Submit(const std::shared_ptr<Lookup>& lookup, size_t th
   IoThread& owner = *io_threads_[thread];
   // A share of this object: whoever holds the lookup may ask its owner, closed or not.
   lookup->owner = std::shared_ptr<LookupOwner>(shared_from_this(), &owner);
-  // Rows that are there need no other thread to wake up. It still calls back, in its order.
-  if (owner.open()) FinishAtOnce(*lookup);
   if (owner.Submit(lookup)) return absl::OkStatus();
   return absl::CancelledError("the client is closed");
 }

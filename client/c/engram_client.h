@@ -543,7 +543,8 @@ typedef struct engram_chunk {
 
 /* Start a step: all layers, the nearest first. Return in microseconds; what is wrong with ids is
  * said by the wait: OUT_OF_RANGE naming layer, token, column and id. A refused submit leaves every
- * word at ENGRAM_WORD_ERROR and states as they were, unless a step is under way, which goes on.
+ * word at ENGRAM_WORD_ERROR over zeros (earlier rows are cleared) and states as they were, unless a
+ * step is under way, which goes on.
  *   FAILED_PRECONDITION  a step of this slot is under way; no token map (tokens); fork
  *   INVALID_ARGUMENT     more than max_tokens; layers, mask or flags that are not as many as they
  *                        must be; a token beyond the token map; a chunk without state; tokens that

@@ -39,6 +39,7 @@ nlohmann::json Report(const GatherOptions& options, uint32_t row_bytes, const Ba
                            {"io_threads", options.io_threads},
                            {"dedup", options.dedup},
                            {"cache_mb", options.cache_mb},
+                           {"verify_share", options.verify_share},
                            {"spin_us", absl::ToInt64Microseconds(options.spin)}};
   if (before.servers_s.has_value() && after.servers_s.has_value()) {
     report["server_cpu_s_per_gb"] = (*after.servers_s - *before.servers_s) / gb;
@@ -71,6 +72,7 @@ absl::StatusOr<nlohmann::json> RunGather(const GatherOptions& options) {
   client_options.io_threads = options.io_threads;
   client_options.dedup = options.dedup;
   client_options.cache_bytes = options.cache_mb << 20;
+  client_options.verify_share = options.verify_share;
   ASSIGN_OR_RETURN(std::unique_ptr<Client> client, Client::Connect(client_options));
   std::unique_ptr<MetricsServer> metrics;
   if (!options.metrics.empty()) {

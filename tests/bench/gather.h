@@ -27,6 +27,7 @@ struct GatherOptions {
   uint32_t io_threads = 1;                     // ClientOptions::io_threads
   bool dedup = true;                           // ClientOptions::dedup
   uint64_t cache_mb = 0;                       // ClientOptions::cache_bytes
+  double verify_share = 0;                     // ClientOptions::verify_share
   std::string metrics;                         // host:port of the client's; empty: nowhere
   std::vector<pid_t> server_pids;              // empty: found by the servers' addresses
 

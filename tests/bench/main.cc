@@ -85,6 +85,11 @@ void AddGather(CLI::App& app, Command& command) {
   gather->add_option("--cache-mb", options.cache_mb, "the client's cache; 0: none")
       ->capture_default_str();
   gather
+      ->add_option("--verify-share", options.verify_share,
+                   "share of the requests whose rows are held against checksums")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  gather
       ->add_option("--server-pids", options.server_pids,
                    "the servers' processes on this machine, where they cannot be found")
       ->delimiter(',');

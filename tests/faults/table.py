@@ -12,6 +12,8 @@ README = pathlib.Path(__file__).with_name("README.md")
 HEADS = {
     "lookups": ["fault", "how it was caused", "times", "lookups", "failed", "wrong rows",
                 "p99 before / during / within 2 s after / later, ms", "longest, ms", "lost", "held"],
+    "flips": ["fault", "what was flipped", "bits", "refused", "taken anew", "rows failed", "unread", "where those are",
+              "wrong rows", "held"],
     "words": ["fault", "how it was caused", "what clients saw", "rows compared", "wrong", "held"],
 }
 
@@ -37,12 +39,20 @@ def words_line(record):
     return [record["fault"], record["cause"], record["saw"], f"{record['checked'] * 4096:,}", str(record["wrong"])]
 
 
+def flips_line(record):
+    return [record["fault"], record["cause"], f"{record['flips']:,}", *(f"{count:,}" for count in record["outcomes"].values()),
+            record["where_unread"] or "-", str(record["wrong"])]
+
+
+def kind_of(record):
+    return "flips" if "flips" in record else "words" if "saw" in record else "lookups"
+
+
 def table(records):
-    """Of one family; two, where some of its faults are told in words."""
+    """Of one family; one for each kind of line that its faults have."""
     parts = []
-    for kind, line in (("lookups", lookups_line), ("words", words_line)):
-        lines = [[*line(record), "yes" if record["ok"] else "**no**"] for record in records
-                 if ("saw" in record) == (kind == "words")]
+    for kind, line in (("lookups", lookups_line), ("words", words_line), ("flips", flips_line)):
+        lines = [[*line(record), "yes" if record["ok"] else "**no**"] for record in records if kind_of(record) == kind]
         if lines:
             rows = [HEADS[kind], ["---"] * len(HEADS[kind]), *lines]
             parts.append("\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows))

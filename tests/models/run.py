@@ -3,7 +3,7 @@
 its mutations, in which something must be.
 
   run.py             every model
-  run.py --full      one more start of a process
+  run.py --full      longer: see FULL in each model
   run.py arena       one model
   run.py arena NO_LOCK   one mutation, with the steps that lead to what it breaks
 """
@@ -20,11 +20,17 @@ HERE = pathlib.Path(__file__).resolve().parent
 # Model -> what to leave out of, or change in, the steps; see README.md.
 MUTATIONS = {
     "arena": ["NO_LOCK", "NO_NAME_CHECK", "TAKE_ANY", "COMPLETE_FIRST", "NO_MARK"],
+    "slot": ["FINISH_FIRST", "LAST_LOOK", "NO_WAIT_FOR_SUBMITS", "WORD_FIRST", "NO_ZEROS", "REFUSED_ROWS", "TWO_ENDS",
+             "ASLEEP_LATE", "IDLE_WITHOUT_LOCK", "NO_WAIT_UNTIL_FREE"],
+    "publish": ["SHOW_FIRST", "CATALOGUE_FIRST", "ANY_PIECE", "ACTIVATE_ANY", "ACTIVATE_REACHABLE", "RETIRE_ANY",
+                "NO_DIGEST", "CHANGE_UNDER_WAY"],
 }
+# Other forms of a model, in which nothing may be found either.
+FORMS = {"slot": ["STREAM_RESETS"]}
 DEPTH = "1000000"
 
 
-def search(model, macros, trace=False):
+def search(model, macros, trace=False, optimize="-O0"):
     """(what was found or None, states, whether the search was complete, the trace)"""
     source = HERE / f"{model}.pml"
     defines = [f"-D{macro}" for macro in macros]
@@ -33,7 +39,7 @@ def search(model, macros, trace=False):
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
             return done.returncode, done.stdout + done.stderr
         for command in (["spin", *defines, "-a", str(source)],
-                        ["gcc", "-O2", "-w", "-DSAFETY", "-DCOLLAPSE", "-o", "pan", "pan.c"]):
+                        ["gcc", optimize, "-w", "-DSAFETY", "-DCOLLAPSE", "-o", "pan", "pan.c"]):
             code, said = run(*command)
             if code != 0:
                 sys.exit(f"error: {source.name}: {' '.join(command[:2])} failed:\n{said}")
@@ -51,14 +57,16 @@ def search(model, macros, trace=False):
 
 
 def check(job):
-    model, mutation, full = job
-    found, states, complete, _ = search(model, [mutation] if mutation else (["FULL"] if full else []))
+    model, mutation, form, full = job
+    macros = [*([mutation] if mutation else []), *([form] if form else []), *(["FULL"] if full and not mutation else [])]
+    # Mutations are found before a compiler has made their searches quick.
+    found, states, complete, _ = search(model, macros, optimize="-O0" if mutation else "-O2")
     if mutation:
         good, result = found is not None, f"found: {found}" if found else "NOT FOUND"
     else:
         good = found is None and complete
         result = f"FOUND: {found}" if found else "nothing found" if complete else "SEARCH NOT COMPLETE"
-    return good, f"{model:8} {mutation or '(as it is)':24} {states:9} states  {result}"
+    return good, f"{model:8} {mutation or form or '(as it is)':24} {states:9} states  {result}"
 
 
 def main():
@@ -75,8 +83,8 @@ def main():
         print(steps, f"found: {found}", sep="\n")
         return
     models = arguments or list(MUTATIONS)
-    jobs = [(model, None, full) for model in models]
-    jobs += [(model, mutation, full) for model in models for mutation in MUTATIONS[model]]
+    jobs = [(model, None, form, full) for model in models for form in [None, *FORMS.get(model, [])]]
+    jobs += [(model, mutation, None, full) for model in models for mutation in MUTATIONS[model]]
     failures = 0
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for good, line in pool.map(check, jobs):

@@ -50,6 +50,19 @@ TEST_F(HotNgramsFile, IsReadAsWritten) {
   EXPECT_EQ(read, hot_);
 }
 
+// The format stays readable: this file was written by the format's first version.
+TEST(HotNgramsGolden, IsReadAndWritten) {
+  const std::string golden = "tests/proto/golden/hot-ngrams-v1.bin";
+  ASSERT_OK_AND_ASSIGN(const HotNgrams read, ReadHotNgrams(golden));
+  HotNgrams expected;
+  expected.token_map.fill(7);
+  expected.ngrams = {{9, 2, {1, 2}}, {5, 4, {1, 2, 3, 0x01020304}}};
+  EXPECT_EQ(read, expected);
+  const std::string path = TempPath("hot_ngrams_golden");
+  ASSERT_THAT(WriteHotNgrams(path, expected), IsOk());
+  EXPECT_EQ(*ReadFile(path, 1 << 20), *ReadFile(golden, 1 << 20));
+}
+
 TEST_F(HotNgramsFile, EveryFlippedBitAndEveryCutIsFound) {
   const std::string bytes = Bytes();
   for (size_t bit = 0; bit < 8 * bytes.size(); ++bit) {

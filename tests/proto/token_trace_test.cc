@@ -41,6 +41,12 @@ TEST_F(TokenTraceTest, ReadsSequences) {
   EXPECT_THAT(trace, ElementsAre(ElementsAre(10, 0x01020304, 12), ElementsAre(0xFFFFFFFF)));
 }
 
+// The format stays readable: this file is of the format's first version.
+TEST(TokenTraceGolden, IsRead) {
+  ASSERT_OK_AND_ASSIGN(const TokenTrace trace, ReadTokenTrace("tests/proto/golden/trace-v1.u32"));
+  EXPECT_THAT(trace, ElementsAre(ElementsAre(10, 0x01020304, 12), ElementsAre(0xFFFFFFFF)));
+}
+
 TEST_F(TokenTraceTest, DamageNamesFileAndSequence) {
   const struct {
     std::vector<uint32_t> words;

@@ -28,6 +28,19 @@ TEST_F(HotRowsTest, AreReadAsWritten) {
   EXPECT_EQ(rows[1].uses, 15);
 }
 
+// The format stays readable: this file was written by the format's first version.
+TEST_F(HotRowsTest, ReadsAndWritesTheGoldenFile) {
+  const std::string golden = "tests/storage/golden/hot-rows-v1.bin";
+  ASSERT_OK_AND_ASSIGN(const std::vector<HotRow> rows, ReadHotRows(golden, digest_, 8));
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].place, 3u);
+  EXPECT_EQ(rows[0].uses, 1);
+  EXPECT_EQ(rows[1].place, 7u);
+  EXPECT_EQ(rows[1].uses, 15);
+  ASSERT_THAT(WriteHotRows(path_, digest_, rows), IsOk());
+  EXPECT_EQ(ReadTestFile(path_), ReadTestFile(golden));
+}
+
 TEST_F(HotRowsTest, WhatIsNotTheirsIsRefused) {
   EXPECT_THAT(ReadHotRows(path_, digest_, 8), StatusIs(absl::StatusCode::kNotFound, path_));
   ASSERT_THAT(WriteHotRows(path_, digest_, {{3, 1}, {7, 15}}), IsOk());
