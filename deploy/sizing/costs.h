@@ -16,17 +16,20 @@ namespace engram::sizing {
 // --depth 4`, server on core 0 and client on core 1 by taskset) give CPU seconds a GB of both
 // sides, two equations for two unknowns of each. deploy/SIZING.md, "Measure your own", has the
 // commands.
-inline constexpr double kServerRequestUs = 8.4;
-inline constexpr double kServerRowNs = 84;
-inline constexpr double kClientRequestUs = 8.4;
-inline constexpr double kClientRowNs = 84;
+inline constexpr double kServerRequestUs = 6.9;
+inline constexpr double kServerRowNs = 45;
+inline constexpr double kClientRequestUs = 6.9;
+inline constexpr double kClientRowNs = 45;
 // What a lookup takes beside its requests and rows, whatever its size: to the client's I/O thread,
 // through two kernels, back to who waits. The stall of a layer of 24 rows when it is fetched as
 // needed (`engram-bench overlap --shapes decode-1-sm100`, `needed.stall_us_p50`), less its request
-// and rows. Threads that poll (client and server, --spin-us above the step's time).
-inline constexpr double kLookupUs = 45;
+// and rows on both sides. Threads that poll (client and server, --spin-us above the step's time).
+inline constexpr double kLookupUs = 19;
 // The same with threads that sleep: each must be woken (`--spin-us 0 --server-spin-us 0`).
 inline constexpr double kSleepingLookupUs = 100;
+// Of an answer, so much has passed one side before the other begins: what makes the stall of a
+// layer of 9,216 rows (`engram-bench overlap --shapes verify-64x6-12ms`, `needed.stall_us_p50`).
+inline constexpr double kOverlapBytes = 1 << 20;
 
 // `tests/bench/tls_cost.py`, 4,096 rows: CPU with certificates on both sides over that without.
 inline constexpr double kTlsServerFactor = 2.6;

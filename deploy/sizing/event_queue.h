@@ -16,6 +16,7 @@ enum class EventKind : uint8_t {
   kRequest,   // a: attempt
   kServed,    // a: attempt, b: rows of a piece
   kAtClient,  // the same, through the network
+  kDone,      // a: attempt, all of whose rows are in place
   kFailed,    // a: attempt, whose connection is gone
   kHedge,     // a: lookup, b: its serial
   kTimeout,   // of the oldest lookups

@@ -93,7 +93,6 @@ struct Lookup {
   bool measured = false;
   Nanos begun = 0;
   Nanos finished_at = 0;
-  Nanos last_done = 0;
   std::vector<Part> parts;
   std::vector<uint32_t> first;  // attempts that are on their way together
 };
@@ -190,8 +189,10 @@ class Simulator {
         return OnServed(event.a, event.b);
       case EventKind::kAtClient:
         return OnAtClient(event.a, event.b);
+      case EventKind::kDone:
+        return EndAttempt(event.a, /*ok=*/true);
       case EventKind::kFailed:
-        return EndAttempt(event.a, /*ok=*/false, now_);
+        return EndAttempt(event.a, /*ok=*/false);
       case EventKind::kHedge:
         return OnHedge(event.a, event.b);
       case EventKind::kTimeout:
@@ -251,7 +252,7 @@ class Simulator {
     lookup.users = 2;  // itself, and the event below
     lookup.finished = false;
     lookup.measured = now_ >= begin_;
-    lookup.begun = lookup.last_done = now_;
+    lookup.begun = now_;
     lookup.parts.clear();
     for (const DrawnPart& part : drawn) {
       lookup.parts.emplace_back();
@@ -273,7 +274,7 @@ class Simulator {
     }
     const Nanos out = LinkTime(rows * kIdBytes);
     worker.link_out_free = std::max(worker.link_out_free, leaves) + out;
-    if (lookup.parts.empty()) FinishLookup(slot, /*ok=*/true, leaves);
+    if (lookup.parts.empty()) FinishLookup(slot, /*ok=*/true);
     events_.Push(worker.link_out_free + half_rtt_, EventKind::kRequests, slot);
     if (clients_.hedges() && !lookup.finished) {
       events_.Push(hedge_at, EventKind::kHedge, slot, lookup.serial);
@@ -284,7 +285,7 @@ class Simulator {
     Lookup& lookup = lookups_[slot];
     Part& part = lookup.parts[number];
     const std::optional<uint32_t> server = clients_.Pick(lookup.worker, part.shard, 0);
-    if (!server.has_value()) return FinishLookup(slot, /*ok=*/false, now_);
+    if (!server.has_value()) return FinishLookup(slot, /*ok=*/false);
     clients_.budget(lookup.worker).OnRequest();
     lookup.first.push_back(Ask(slot, number, *server, Kind::kFirst, leaves));
     if (!clients_.hedges()) return;
@@ -424,11 +425,11 @@ class Simulator {
     worker.cpu_free =
         std::max(worker.cpu_free, through) +
         ToNanos(costs_.ClientSeconds(last ? 1 : 0, rows / wire_shares_[worker.group]));
-    if (last) EndAttempt(id, /*ok=*/true, worker.cpu_free);
+    if (last) events_.Push(worker.cpu_free, EventKind::kDone, id);
   }
 
-  // As Dispatch::EndAttempt, at a time that may lie a little ahead: the client's thread is busy.
-  void EndAttempt(uint32_t id, bool ok, Nanos at) {
+  // As Dispatch::EndAttempt.
+  void EndAttempt(uint32_t id, bool ok) {
     const Attempt attempt = attempts_[id];
     const uint32_t slot = attempt.lookup;
     Lookup& lookup = lookups_[slot];
@@ -440,18 +441,18 @@ class Simulator {
     bool put_aside = false;
     if (ok) {
       put_aside = clients_.OnAnswer(client, attempt.server, part.shard, part.rows,
-                                    at - attempt.sent, won, attempt.kind == Kind::kTrial, at);
+                                    now_ - attempt.sent, won, attempt.kind == Kind::kTrial, now_);
       if (won && attempt.kind == Kind::kHedge) StrikeOthers(part, attempt.server, client);
     } else {
-      put_aside = clients_.Strike(client, attempt.server, at);
+      put_aside = clients_.Strike(client, attempt.server, now_);
     }
     if (put_aside) OnPutAside(client, attempt.server);
     attempts_.Release(id);
     if (!part.done && !lookup.finished) {
       if (won) {
-        FinishPart(slot, part, at);
+        FinishPart(slot, part);
       } else if (!Retry(slot, attempt.part) && part.attempts == 0) {
-        FinishLookup(slot, /*ok=*/false, at);
+        FinishLookup(slot, /*ok=*/false);
       }
     }
     Release(slot);
@@ -478,29 +479,28 @@ class Simulator {
     return true;
   }
 
-  void FinishPart(uint32_t slot, Part& part, Nanos at) {
+  void FinishPart(uint32_t slot, Part& part) {
     Lookup& lookup = lookups_[slot];
     part.done = true;
-    part.done_at = at;
-    lookup.last_done = std::max(lookup.last_done, at);
-    if (--lookup.parts_left == 0) FinishLookup(slot, /*ok=*/true, lookup.last_done);
+    part.done_at = now_;
+    if (--lookup.parts_left == 0) FinishLookup(slot, /*ok=*/true);
   }
 
-  void FinishLookup(uint32_t slot, bool ok, Nanos at) {
+  void FinishLookup(uint32_t slot, bool ok) {
     Lookup& lookup = lookups_[slot];
     if (lookup.finished) return;
     lookup.finished = true;
-    lookup.finished_at = at;
+    lookup.finished_at = now_;
     std::vector<uint32_t>& open = workers_[lookup.worker].open;
     open.erase(std::find(open.begin(), open.end(), slot));
-    if (ok && at >= begin_ && at < end_) ++done_;
-    if (lookup.measured) Record(lookup, ok, at);
+    if (ok && Measured()) ++done_;
+    if (lookup.measured) Record(lookup, ok);
     Release(slot);
   }
 
-  void Record(const Lookup& lookup, bool ok, Nanos at) {
+  void Record(const Lookup& lookup, bool ok) {
     if (ok) {
-      result_.latency.Add(at - lookup.begun);
+      result_.latency.Add(now_ - lookup.begun);
     } else {
       ++result_.failed;
     }
@@ -508,7 +508,7 @@ class Simulator {
     const auto number = static_cast<size_t>(Seconds(lookup.begun - begin_) / scenario_.slice_s);
     Slice& slice = slices_[std::min(number, slices_.size() - 1)];
     ++(ok ? slice.done : slice.failed);
-    if (ok) slice.latency.Add(at - lookup.begun);
+    if (ok) slice.latency.Add(now_ - lookup.begun);
   }
 
   // ---------------------------------------------------------------- second servers
@@ -572,7 +572,7 @@ class Simulator {
       const Deadline deadline = oldest_.front();
       oldest_.pop_front();
       if (lookups_[deadline.lookup].serial == deadline.serial) {
-        FinishLookup(deadline.lookup, /*ok=*/false, now_);
+        FinishLookup(deadline.lookup, /*ok=*/false);
       }
     }
     while (!oldest_.empty() && IsOver(oldest_.front())) oldest_.pop_front();

@@ -54,7 +54,7 @@ Stage StageTimes::longest() const {
 StageTimes StagesOf(const LayerLoad& load, const Costs& costs, const Network& network,
                     uint32_t row_bytes, const OthersLoad& others) {
   const double busiest_rows = load.wire_rows * load.largest_share;
-  const double piece_rows = std::max<double>(1, static_cast<double>(kPieceBytes / row_bytes));
+  const double overlap_rows = std::max(1.0, kOverlapBytes / row_bytes);
   StageTimes stages;
   stages[Stage::kServer] =
       costs.ServerSeconds(load.RequestsOfBusiest(), busiest_rows) / (1 - others.cpu);
@@ -62,7 +62,7 @@ StageTimes StagesOf(const LayerLoad& load, const Costs& costs, const Network& ne
   stages[Stage::kClientLink] = network.Seconds(load.wire_rows * row_bytes);
   // What is there twice is copied by the client, which costs it as much as a row that came.
   stages[Stage::kClient] = costs.ClientSeconds(load.Requests(), load.rows);
-  stages.first_piece = std::min(1.0, piece_rows / std::max(1.0, busiest_rows));
+  stages.apart = std::min(1.0, overlap_rows / std::max(1.0, busiest_rows));
   return stages;
 }
 
@@ -71,7 +71,7 @@ double FetchSeconds(const StageTimes& stages, const Costs& costs, const Network&
   const StageTimes all = Behind(before, stages);
   const Stage longest = all.longest();
   return (costs.lookup_us + network.rtt_us) * 1e-6 + all[longest] +
-         stages.first_piece * (stages.sum() - stages[longest]);
+         stages.apart * (stages.sum() - stages[longest]);
 }
 
 StepTime PredictNeeded(const StepShape& shape, const std::vector<LayerStages>& layers,
@@ -92,9 +92,11 @@ StepTime PredictAhead(const StepShape& shape, const std::vector<LayerStages>& la
                       const Costs& costs, const Network& network) {
   StepTime step{shape.step_s(), 0, 0, {}};
   StageTimes before;
-  for (const auto& [layer, stages] : layers) {
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const auto& [layer, stages] = layers[i];
     const double due = shape.LayerBegins(layer) + step.stall_s;
-    const double fetch = FetchSeconds(stages, costs, network, before);
+    double fetch = FetchSeconds(stages, costs, network, before);
+    if (i + 1 < layers.size()) fetch += layers[i + 1].stages.apart * layers[i + 1].stages.sum();
     before = Behind(before, stages);
     Wait(step, {layer, fetch, due, fetch - shape.known_ahead_s, 0, before.longest()});
   }

@@ -38,8 +38,8 @@ const char* NameOf(Stage stage);
 // How long each stage is busy with a lookup's rows.
 struct StageTimes {
   std::array<double, 4> seconds{};  // by Stage
-  // Of an answer, what must have passed one stage before the next begins: its first piece.
-  double first_piece = 1;
+  // Of an answer, what has passed one stage before the next begins: kOverlapBytes of it at most.
+  double apart = 1;
 
   double operator[](Stage stage) const { return seconds[static_cast<size_t>(stage)]; }
   double& operator[](Stage stage) { return seconds[static_cast<size_t>(stage)]; }
@@ -58,8 +58,8 @@ StageTimes StagesOf(const LayerLoad& load, const Costs& costs, const Network& ne
                     uint32_t row_bytes, const OthersLoad& others = {});
 
 // From asking to the last row in place: what any lookup takes, a round trip, the longest stage, and
-// of the others the time of one piece (a pipeline's fill and drain). `before`: how long the stages
-// are busy with rows that were asked for at the same time and go first.
+// of the others the time of what does not overlap (a pipeline's fill and drain). `before`: how long
+// the stages are busy with rows that were asked for at the same time and go first.
 double FetchSeconds(const StageTimes& stages, const Costs& costs, const Network& network,
                     const StageTimes& before = {});
 
@@ -97,7 +97,9 @@ StepTime PredictNeeded(const StepShape& shape, const std::vector<LayerStages>& l
                        const Costs& costs, const Network& network);
 
 // Rows of all layers asked for when the ids are known (variant `ahead`), the nearer layer first:
-// servers answer in that order, so that a layer's rows come behind those of the layers before.
+// servers answer in that order, so that a layer's rows come behind those of the layers before; what
+// is ready together leaves together, so that the first kOverlapBytes of the layer behind come
+// along.
 StepTime PredictAhead(const StepShape& shape, const std::vector<LayerStages>& layers,
                       const Costs& costs, const Network& network);
 
