@@ -145,6 +145,7 @@ Json FleetJsonOf(const Scenario& scenario) {
           {"servers", scenario.servers()},
           {"cores", scenario.cores},
           {"cpu_quota", scenario.cpu_quota},
+          {"wake_us", scenario.wake_us},
           {"workers", workers},
           {"hedge_share", scenario.hedge.share},
           {"seconds", scenario.seconds},
@@ -234,6 +235,7 @@ void AddSimulate(CLI::App& app, Command& run) {
   add("--cores", scenario.cores, "Serving threads of a server, a core each");
   add("--cpu-quota", scenario.cpu_quota, "CPU limit of a server, in cores; 0: none");
   add("--quota-period-ms", flags->quota_period_ms, "Its period");
+  add("--wake-us", scenario.wake_us, "CPU of a server for a request that finds a core asleep");
   add("--service-variation", scenario.service_variation,
       "Standard deviation of an answer's CPU time over its mean");
   add("--hedge-share", scenario.hedge.share, "Second requests per first one; 0: none");

@@ -109,6 +109,7 @@ struct Attempt {
   Kind kind = Kind::kFirst;
   bool prefill = false;
   bool begun = false;
+  bool wakes = false;  // it has found a core idle
   Nanos sent = 0;
   Nanos at_server = 0;
 };
@@ -332,6 +333,7 @@ class Simulator {
     SimServer& server = servers_[attempt.server];
     if (server.lost) return LoseAttempt(id);
     attempt.at_server = now_;
+    attempt.wakes = server.has_idle_core();
     server.PushNew(id, attempt.prefill);
     Serve(attempt.server);
   }
@@ -358,7 +360,8 @@ class Simulator {
       const uint32_t most =
           attempt.prefill && server.has_decode() ? piece_rows_beside_decode_ : piece_rows_;
       const uint32_t rows = std::min(attempt.rows_to_serve, most);
-      const double cost = costs_.ServerSeconds(attempt.begun ? 0 : 1, rows);
+      double cost = costs_.ServerSeconds(attempt.begun ? 0 : 1, rows);
+      if (!attempt.begun && attempt.wakes) cost += scenario_.wake_us * 1e-6;
       const Nanos work = ToNanos(cost * Variation());
       if (!attempt.begun && Measured()) result_.server_queue.Add(now_ - attempt.at_server);
       if (Measured()) server.cpu_used += work;
@@ -742,6 +745,7 @@ absl::Status Scenario::Validate(const Geometry& geometry) const {
   };
   RETURN_IF_ERROR(within("--cpu-quota", cpu_quota, 0, cores));
   RETURN_IF_ERROR(within("--quota-period-ms", quota_period_s * 1e3, 1, 1000));
+  RETURN_IF_ERROR(within("--wake-us", wake_us, 0, 1e6));
   RETURN_IF_ERROR(within("--service-variation", service_variation, 0, 10));
   RETURN_IF_ERROR(within("--hedge-share", hedge.share, 0, 1));
   RETURN_IF_ERROR(within("--timeout-ms", timeout_s * 1e3, 1, 600'000));

@@ -19,12 +19,13 @@ import sys
 import tempfile
 
 SHARDS, REPLICAS, CLIENTS = 2, 2, 8
-COLUMNS = 24
-TOKENS = 20  # a lookup's: 480 rows
-CALIBRATION_TOKENS = (4, 100)
-QUOTA, PERIOD_MS = 0.1, 100  # of a server: cores, the kernel's default
-FIXED_LOAD = 0.7  # of what the fleet is predicted to do, at which p99 is compared
-SWEEP = (0.4, 0.7, 0.9, 1.05, 1.3)
+COLUMNS, ROW_BYTES = 24, 264
+TOKENS = 200  # a lookup's: 4,800 rows
+CALIBRATION_TOKENS = (40, 400)
+QUOTA, PERIOD_MS = 0.05, 100  # of a server: cores; the kernel's default
+DEPTH = 16  # lookups in flight that keep all servers busy
+FIXED_LOAD = 0.8  # of what the fleet is predicted to do, at which p99 is compared
+SWEEP = (0.4, 0.6, 0.8, 1.0, 1.2)
 BOUNDS = {"throughput": 0.15, "saturation": 0.15, "p99": 0.30}
 CGROUP = pathlib.Path("/sys/fs/cgroup/cpu")
 
@@ -86,6 +87,10 @@ class Fleet:
         for group in self._groups:
             (group / "cpu.cfs_quota_us").write_text(str(round(cores * PERIOD_MS * 1000)) if cores else "-1")
 
+    def saturate(self, tokens, seconds):
+        return run_json(self.bin / "engram-bench", "gather", "--servers", ",".join(self.addresses), "--batch",
+                        tokens * COLUMNS, "--depth", DEPTH, "--seconds", seconds, "--no-dedup")
+
     def run(self, tokens, rate, seconds, seed):
         before = [cpu_seconds(server.pid) for server in self.servers]
         report = run_json(self.bin / "engram-bench", "steady", "--servers", ",".join(self.addresses), "--clients",
@@ -96,20 +101,36 @@ class Fleet:
                 "client_cpu_us": report["client_cpu_s"] / (report["offered_per_s"] * report["seconds"]) * 1e6}
 
 
-def calibrate(fleet, rate, seconds, rounds):
-    """Flags of `simulate`: two sizes of lookup, two equations of each side; then what is left of the median time."""
+def per_part(tokens, run, side):
+    """CPU us of a part of a lookup, of a run of gather."""
+    return run[f"{side}_cpu_s_per_gb"] * 1e-9 * ROW_BYTES * tokens * COLUMNS / SHARDS * 1e6
+
+
+def calibrate(fleet, seconds, rounds):
+    """Flags of `simulate`, of lookups of two other sizes: what a request and a row cost servers that are never idle, under
+    their quotas; without quotas, at a rate, what they cost clients, what it costs to wake a server, and what is left of
+    the median time."""
+    small, large = CALIBRATION_TOKENS
+    flags = {}
+    fleet.set_quota(QUOTA)
+    busy = {tokens: statistics.median(per_part(tokens, fleet.saturate(tokens, seconds), "server") for _ in range(rounds))
+            for tokens in CALIBRATION_TOKENS}
+    fleet.set_quota(None)
+    rows = {tokens: tokens * COLUMNS / SHARDS for tokens in CALIBRATION_TOKENS}
+    row_us = (busy[large] - busy[small]) / (rows[large] - rows[small])
+    request_us = max(0.0, busy[small] - rows[small] * row_us)
+    rate = FIXED_LOAD * SHARDS * REPLICAS * QUOTA / (SHARDS * (request_us + TOKENS * COLUMNS / SHARDS * row_us) * 1e-6)
     seen = {tokens: [fleet.run(tokens, rate, seconds, seed) for seed in range(1, rounds + 1)]
             for tokens in CALIBRATION_TOKENS}
 
     def median(tokens, field):
         return statistics.median(run[field] for run in seen[tokens])
-    flags, (small, large) = {}, CALIBRATION_TOKENS
-    for side, prefix in (("server", "--"), ("client", "--client-")):
-        cost = {tokens: median(tokens, f"{side}_cpu_us") for tokens in CALIBRATION_TOKENS}
-        row_us = (cost[large] - cost[small]) / ((large - small) * COLUMNS)
-        flags[f"{prefix}row-ns"] = row_us * 1e3
-        flags[f"{prefix}request-us"] = max(0.0, (cost[small] - small * COLUMNS * row_us) / SHARDS)
-    flags["--lookup-us"] = 0
+    client = {tokens: median(tokens, "client_cpu_us") / SHARDS for tokens in CALIBRATION_TOKENS}
+    client_row_us = (client[large] - client[small]) / (rows[large] - rows[small])
+    flags = {"--request-us": request_us, "--row-ns": row_us * 1e3,
+             "--wake-us": max(0.0, median(small, "server_cpu_us") / SHARDS - busy[small]),
+             "--client-request-us": max(0.0, client[small] - rows[small] * client_row_us),
+             "--client-row-ns": client_row_us * 1e3, "--lookup-us": 0}
     alone = simulate(fleet, flags, small, rate, 0, seconds, 1)
     flags["--lookup-us"] = max(0.0, median(small, "p50_us") - alone["lookups"]["p50_us"])
     return flags, {tokens: [run["p99_us"] for run in runs] for tokens, runs in seen.items()}
@@ -162,7 +183,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=5)
     args = parser.parse_args()
     with Fleet(args.build.resolve()) as fleet:
-        flags, tails = calibrate(fleet, 500, args.seconds / 2, args.rounds)
+        flags, tails = calibrate(fleet, args.seconds / 2, args.rounds)
         print(json.dumps({"flags": flags, "p99_us without quota": tails}), file=sys.stderr)
         capacity, points = compare(fleet, flags, args.seconds, args.rounds)
     fixed = next(point for point in points if point["load"] == FIXED_LOAD)

@@ -47,7 +47,7 @@ TEST(CpuQuota, ByHand) {
   CpuQuota quota(0.25, 100, 0);  // 25 of every 100 ns
   EXPECT_EQ(quota.Finish(10, 20), 30);
   EXPECT_EQ(quota.Finish(40, 10), 105);   // 5 are left, 5 come from the next period
-  EXPECT_EQ(quota.Finish(105, 45), 305);  // 20 of this, 25 of none but the next but one
+  EXPECT_EQ(quota.Finish(105, 45), 225);  // 20 are left of this period, 25 are the next one's
   EXPECT_EQ(quota.Finish(490, 15), 505);  // a period's end is no end of work
   CpuQuota none(0, 100, 0);
   EXPECT_EQ(none.Finish(7, 1000), 1007);
@@ -118,6 +118,17 @@ TEST(Simulation, WaitingIsThatOfMD1) {
         << load;
     EXPECT_NEAR(result.mean_utilisation, load, 0.01);
   }
+}
+
+TEST(Simulation, AServerThatSleepsMustBeWoken) {
+  Scenario scenario = OneServer();
+  scenario.wake_us = 50;
+  EXPECT_NEAR(Simulated(scenario).latency.mean_ns(), 84e3, 20);
+  // Where it has always something to do, nobody wakes it.
+  scenario.groups[0].arrivals = Arrivals::kPoisson;
+  scenario.groups[0].lookups_per_s = 2 / 34e-6;
+  scenario.timeout_s = 10;
+  EXPECT_NEAR(Simulated(scenario).done_per_s, 1 / 34e-6, 100);
 }
 
 TEST(Simulation, MoreThanAServerCanDo) {
