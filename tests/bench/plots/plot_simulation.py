@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 
 FLEET = ("--like", "v41-flash", "--shards", 8, "--replicas", 2, "--workers", 256, "--arrivals", "poisson", "--seed", 1)
 # Of one answer's CPU time: what a server does beside, its kernel, its neighbours.
-VARIATION = ("--service-variation", 1.5)
+VARIATION = ("--service-variation", 3)
 
 
 def simulate(build, *args):
@@ -35,7 +35,7 @@ def plot_load(build, path):
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for share, label in ((0, "without second requests"), (0.05, "with at most 5 %")):
         runs = simulate(build, *FLEET, *VARIATION, "--load", ",".join(map(str, loads)), "--seconds", 1, "--hedge-share",
-                        share, "--hedge-after-us", 100)["runs"]
+                        share)["runs"]
         axes.plot(loads, [run["lookups"]["p99_us"] * 1e-3 for run in runs], marker="o", label=f"p99, {label}")
         axes.plot(loads, [run["lookups"]["p999_us"] * 1e-3 for run in runs], marker=".", linestyle="--",
                   label=f"p99.9, {label}", color=axes.lines[-1].get_color())
