@@ -166,11 +166,6 @@ absl::StatusOr<uint32_t> CopyTokenizer(const SynthOptions& options, const std::s
   return map.compressed_count();
 }
 
-RowLayout LayoutOf(const SynthOptions& options) {
-  if (options.model == SynthModel::kV41Flash) return PackedFp8Layout(256);
-  return {options.paper_values, 64, ScaleType::kNone, 0};
-}
-
 absl::Status WriteCheckpoint(const SynthOptions& options, uint64_t bucket_floor,
                              std::vector<std::string>& written) {
   const auto path_of = [&](absl::string_view name) {
@@ -182,7 +177,7 @@ absl::Status WriteCheckpoint(const SynthOptions& options, uint64_t bucket_floor,
     ASSIGN_OR_RETURN(vocab, CopyTokenizer(options, path_of("tokenizer.json")));
   }
   ASSIGN_OR_RETURN(const Geometry geometry, SynthGeometry(options.model, bucket_floor, vocab));
-  const RowLayout layout = LayoutOf(options);
+  const RowLayout layout = SynthLayout(options.model, options.paper_values);
   const std::vector<SynthFile> files = SynthFiles(options.model, geometry, layout);
   for (const SynthFile& file : files) {
     RETURN_IF_ERROR(TableWriter(path_of(file.name), file, geometry, layout, options).Write());

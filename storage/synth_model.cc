@@ -150,6 +150,11 @@ uint32_t DefaultCompressedVocab(SynthModel model) {
   return model == SynthModel::kV41Flash ? 99'092 : 98'627;  // the latter: DeepSeek-V3's tokenizer
 }
 
+RowLayout SynthLayout(SynthModel model, ValueType paper_values) {
+  if (model == SynthModel::kV41Flash) return PackedFp8Layout(256);
+  return {paper_values, 64, ScaleType::kNone, 0};
+}
+
 std::vector<SynthFile> SynthFiles(SynthModel model, const Geometry& geometry,
                                   const RowLayout& layout) {
   return model == SynthModel::kV41Flash ? V41FilesOf(geometry, layout)

@@ -43,6 +43,9 @@ absl::StatusOr<Geometry> SynthGeometry(SynthModel model, uint64_t bucket_floor,
 uint64_t DefaultBucketFloor(SynthModel model);
 uint32_t DefaultCompressedVocab(SynthModel model);
 
+// The layout of its rows; `paper_values`: kBf16, kF16 or kF32, of kPaper alone.
+RowLayout SynthLayout(SynthModel model, ValueType paper_values);
+
 std::vector<SynthFile> SynthFiles(SynthModel model, const Geometry& geometry,
                                   const RowLayout& layout);
 

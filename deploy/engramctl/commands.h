@@ -30,6 +30,8 @@ void AddActivate(CLI::App& app, Command& run);
 void AddRetire(CLI::App& app, Command& run);
 void AddGenerations(CLI::App& app, Command& run);
 void AddVerify(CLI::App& app, Command& run);
+void AddPlan(CLI::App& app, Command& run);
+void AddSimulate(CLI::App& app, Command& run);
 
 }  // namespace engram
 

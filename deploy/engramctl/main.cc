@@ -30,6 +30,8 @@ int main(int argc, char** argv) {
   engram::AddRetire(app, run);
   engram::AddGenerations(app, run);
   engram::AddVerify(app, run);
+  engram::AddPlan(app, run);
+  engram::AddSimulate(app, run);
   CLI11_PARSE(app, argc, argv);
   if (run == nullptr) {
     std::cerr << "error: a subcommand is required (see --help)" << std::endl;

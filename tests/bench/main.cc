@@ -17,6 +17,7 @@
 #include "tests/bench/peers/raw_server.h"
 #include "tests/bench/restart.h"
 #include "tests/bench/sharing.h"
+#include "tests/bench/steady.h"
 #include "tests/bench/trace.h"
 
 namespace engram::bench {
@@ -186,6 +187,23 @@ void AddGuesses(CLI::App* text, TraceBenchOptions& options) {
       ->capture_default_str();
 }
 
+void AddSteady(CLI::App& app, Command& command) {
+  CLI::App* steady = app.add_subcommand("steady", "lookups at a rate, from several clients");
+  const auto flags = TimedFlags<SteadyOptions>(steady);
+  SteadyOptions& options = flags->options;
+  steady->add_option("--servers", options.servers, "any of the servers, with commas")
+      ->delimiter(',')
+      ->required();
+  steady->add_option("--layer", options.layer, "layer id")->capture_default_str();
+  steady->add_option("--clients", options.clients, "with connections each")->capture_default_str();
+  steady->add_option("--rate", options.rate, "lookups a second of all")->capture_default_str();
+  steady->add_option("--batch", options.batch, "rows a lookup")->capture_default_str();
+  steady->add_option("--hedge-share", options.hedge_share, "second requests; 0: none")
+      ->capture_default_str();
+  steady->add_option("--seed", options.seed, "of the lookups' times")->capture_default_str();
+  steady->callback([=, &command] { command = [=] { return Print(RunSteady(flags->Take())); }; });
+}
+
 void AddTrace(CLI::App& app, Command& command) {
   CLI::App* text = app.add_subcommand("trace", "chunks of real text, whose n-grams repeat");
   const auto flags = TimedFlags<TraceBenchOptions>(text);
@@ -265,6 +283,7 @@ int Main(int argc, char** argv) {
   AddRestart(app, command);
   AddSharing(app, "fairness", "small lookups beside large ones", RunFairness, command);
   AddSharing(app, "cores", "a server on one core and on two", RunCores, command);
+  AddSteady(app, command);
   AddTrace(app, command);
   AddPeerServers(app, command);
   try {
