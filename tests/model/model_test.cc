@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "deploy/model/decoder.h"
+#include "deploy/model/live_reading.h"
 #include "deploy/model/memory.h"
 #include "deploy/model/text_model.h"
 #include "proto/base/file.h"
@@ -223,6 +224,43 @@ TEST_F(ModelTest, TheModelKnowsLessWithoutItsRows) {
     EXPECT_GT(without.nats, with.nats + 0.1);
   }
   EXPECT_THAT(Read(*decoder, local.get(), "short"), StatusIs(kInvalid, "shorter than a window"));
+}
+
+// One layer's rows of one table, the other's of another.
+class MixedRows final : public RowsAhead {
+ public:
+  MixedRows(std::unique_ptr<RowsAhead> of_1, std::unique_ptr<RowsAhead> of_2)
+      : of_1_(std::move(of_1)), of_2_(std::move(of_2)) {}
+  absl::StatusOr<std::span<const uint8_t>> Wait(uint32_t layer) override {
+    return (layer == 1 ? of_1_ : of_2_)->Wait(layer);
+  }
+
+ private:
+  std::unique_ptr<RowsAhead> of_1_, of_2_;
+};
+
+TEST_F(ModelTest, AStepOfTwoTablesIsTold) {
+  constexpr char kTaught[] = "deploy/model/taught";
+  ASSERT_OK_AND_ASSIGN(const KnownTables tables, KnownTables::Open({kModel, kTaught}));
+  ASSERT_OK_AND_ASSIGN(const auto taught, OpenMemory(kTaught));
+  const std::vector<uint32_t> tokens = TokensOf("In the beginning");
+  const auto of = [&](Memory& memory) {
+    LookBack start;
+    auto rows = memory.Fetch(tokens, start);
+    EXPECT_THAT(rows, IsOk());
+    return *std::move(rows);
+  };
+  ASSERT_OK_AND_ASSIGN(const std::string old_table, tables.TableOf(tokens, *of(*local)));
+  EXPECT_EQ(old_table, kModel);
+  ASSERT_OK_AND_ASSIGN(const std::string new_table, tables.TableOf(tokens, *of(*taught)));
+  EXPECT_EQ(new_table, kTaught);
+  MixedRows mixed(of(*local), of(*taught));
+  EXPECT_THAT(tables.TableOf(tokens, mixed),
+              StatusIs(absl::StatusCode::kDataLoss,
+                       "layer 1: deploy/model/kjv; layer 2: deploy/model/taught"));
+  ASSERT_OK_AND_ASSIGN(const auto zeros, OpenMemory(kModel, LocalRows::kZeros));
+  EXPECT_THAT(tables.TableOf(tokens, *of(*zeros)),
+              StatusIs(absl::StatusCode::kDataLoss, "layer 1: of none"));
 }
 
 TEST_F(ModelTest, CallsThatDoNotFitAreRefused) {
