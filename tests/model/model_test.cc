@@ -281,6 +281,37 @@ TEST_F(ModelTest, CallsThatDoNotFitAreRefused) {
               StatusIs(kInvalid, "`rows` has"));
 }
 
+// Rows with one byte of layer 2 changed.
+class ChangedRows final : public RowsAhead {
+ public:
+  ChangedRows(std::unique_ptr<RowsAhead> rows, size_t at, uint8_t byte)
+      : rows_(std::move(rows)), at_(at), byte_(byte) {}
+  absl::StatusOr<std::span<const uint8_t>> Wait(uint32_t layer) override {
+    auto rows = rows_->Wait(layer);
+    EXPECT_THAT(rows, IsOk());
+    bytes_.assign(rows->begin(), rows->end());
+    if (layer == 2) bytes_[at_] = byte_;
+    return std::span<const uint8_t>(bytes_);
+  }
+
+ private:
+  std::unique_ptr<RowsAhead> rows_;
+  const size_t at_;
+  const uint8_t byte_;
+  std::vector<uint8_t> bytes_;
+};
+
+TEST_F(ModelTest, ANanInARowIsNamedByItsPlace) {
+  const std::vector<uint32_t> tokens = TokensOf("abc");
+  LookBack look_back;
+  ASSERT_OK_AND_ASSIGN(auto rows, local->Fetch(tokens, look_back));
+  constexpr size_t kRow = 33, kColumns = 10;
+  ChangedRows changed(std::move(rows), (2 * kColumns + 3) * kRow + 7, 0x7F);
+  SequenceState state = decoder->NewState();
+  EXPECT_THAT(decoder->Forward(tokens, &changed, state, {}),
+              StatusIs(kInvalid, "layer 2: `rows`: NaN at sequence 0, token 2, column 3, value 7"));
+}
+
 // A copy of the checkpoint whose config.json was changed.
 class ChangedModel {
  public:
