@@ -7,8 +7,8 @@ MODEL is what train.py has exported (V4.1's layout). Text: the Jargon File (Debi
 jargon-text; in the public domain), and a third as much of what the model was trained on, so that it
 keeps what it knows. Needs what train.py needs. OUT_DIR gets the tables alone, as a checkpoint of the
 same geometry that engramd serves and engramctl makes a delta to: config.json, tokenizer.json,
-model.safetensors, and held_out.txt, text that was not trained on. Rows that nothing has changed
-keep their bytes.
+model.safetensors; held_out.txt, text that was not trained on, and logits.json, what torch computes
+with these tables. Rows that nothing has changed keep their bytes.
 """
 import argparse
 import gzip
@@ -75,16 +75,16 @@ def load(directory):
 def tables_of(model, old):
     """The tensors of the tables. A row whose numbers are what they were keeps its bytes."""
     tensors, changed = {}, 0
-    for name, (dtype, array) in train.tensors_of(model, "v41").items():
-        if not name.endswith(".engram.embed.weight"):
-            continue
-        scale = name.replace(".weight", ".scale")
-        before, before_scales = old[name][1], old[scale][1]
-        codes, scales = array, st.fp8(model.tables[name.split(".")[1]].weight.detach().numpy())[1]
+    new = train.tensors_of(model, "v41")
+    for layer in model.tables:
+        weight, scale = (f"{train.checkpoint_name(f'tables.{layer}', 'v41')}.{part}"
+                         for part in ("weight", "scale"))
+        (dtype, codes), (scale_dtype, scales) = new[weight], new[scale]
+        before, before_scales = old[weight][1], old[scale][1]
         same = (st.of_fp8(codes, scales) == st.of_fp8(before, before_scales)).all(-1)
         changed += int((~same).sum())
-        tensors[name] = (dtype, np.where(same[:, None], before, codes))
-        tensors[scale] = ("F8_E8M0", np.where(same[:, None], before_scales, scales))
+        tensors[weight] = (dtype, np.where(same[:, None], before, codes))
+        tensors[scale] = (scale_dtype, np.where(same[:, None], before_scales, scales))
     return tensors, changed
 
 
@@ -92,7 +92,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=1000)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(1)
@@ -110,9 +110,9 @@ def main():
         shutil.copy(arguments.model / name, arguments.out / name)
     (arguments.out / "held_out.txt").write_bytes(held)
     print(f"{changed} of {sum(geometry.rows(layer) for layer in geometry.layers)} rows changed")
-    for name, part in (("the new text", held), ("the old", known_held)):
-        nats = train.held_out_loss(model, geometry, part)
-        print(f"{name}, held out, as exported: {nats:.4f} nats a byte, perplexity {np.exp(nats):.4f}")
+    train.write_logits(model, geometry, held, arguments.out)
+    nats = train.held_out_loss(model, geometry, known_held)
+    print(f"the old text, as exported: {nats:.4f} nats a byte, perplexity {np.exp(nats):.4f}")
 
 
 if __name__ == "__main__":

@@ -192,13 +192,8 @@ def tokenizer():
                       "merges": []}}
 
 
-def export(model, geometry, layout, held, out):
-    out.mkdir(parents=True, exist_ok=True)
-    st.write(out / "model.safetensors", tensors_of(model, layout))
-    (out / "config.json").write_text(json.dumps(config_of(model, geometry, layout), indent=1) + "\n")
-    (out / "tokenizer.json").write_text(json.dumps(tokenizer(), indent=0) + "\n")
-    if geometry:
-        (out / "held_out.txt").write_bytes(held)
+def write_logits(model, geometry, held, out):
+    """logits.json: what torch computes for a line, and of the held-out text."""
     tokens = np.array([[BOS, *PROMPT.encode()]])
     with torch.no_grad():
         logits = model(torch.from_numpy(tokens), ids_of(geometry, tokens))[0, -1]
@@ -207,6 +202,16 @@ def export(model, geometry, layout, held, out):
         {"prompt": PROMPT, "logits": [round(x, 5) for x in logits.tolist()],
          "held_out_nats": round(nats, 5)}) + "\n")
     print(f"as exported: {nats:.4f} nats a byte held out, perplexity {np.exp(nats):.4f}")
+
+
+def export(model, geometry, layout, held, out):
+    out.mkdir(parents=True, exist_ok=True)
+    st.write(out / "model.safetensors", tensors_of(model, layout))
+    (out / "config.json").write_text(json.dumps(config_of(model, geometry, layout), indent=1) + "\n")
+    (out / "tokenizer.json").write_text(json.dumps(tokenizer(), indent=0) + "\n")
+    if geometry:
+        (out / "held_out.txt").write_bytes(held)
+    write_logits(model, geometry, held, out)
 
 
 def main():

@@ -27,6 +27,7 @@
 #include "storage/synth_rows.h"
 #include "storage/table.h"
 #include "tests/bench/child_process.h"
+#include "tests/bench/disturbance.h"
 #include "tests/bench/gather.h"
 #include "tests/bench/page_probe.h"
 #include "tests/bench/statistics.h"
@@ -249,6 +250,7 @@ absl::StatusOr<nlohmann::json> RunScale(const ScaleOptions& options) {
              "--seconds", absl::StrCat(absl::ToDoubleSeconds(options.time)), "--spin-us",
              absl::StrCat(absl::ToInt64Microseconds(options.spin))},
             -1));
+    const Disturbance disturbance({server->pid()});
     ASSIGN_OR_RETURN(const std::string measured, server->ReadLine(kFillTimeout));
     nlohmann::json size = nlohmann::json::parse(measured, nullptr, false);
     if (!size.is_object()) {
@@ -259,6 +261,9 @@ absl::StatusOr<nlohmann::json> RunScale(const ScaleOptions& options) {
     ASSIGN_OR_RETURN(size["remote"], std::async(std::launch::async, MeasureRemote,
                                                 std::cref(address), std::cref(options))
                                          .get());
+    const Disturbance::Shares shares = disturbance.Measure();
+    size["steal_share"] = shares.steal;
+    size["foreign_share"] = shares.foreign;
     sizes.push_back(std::move(size));
   }
   return nlohmann::json{{"row_bytes", kScaleRowBytes},

@@ -25,6 +25,7 @@ namespace {
 
 constexpr char kModel[] = "deploy/model/kjv";
 constexpr char kPaperModel[] = "tests/model/paper";  // make_paper.py makes it
+constexpr char kTaught[] = "deploy/model/taught";    // tables alone
 
 // A model's tables on four servers, two replicas of each of two shards.
 class Servers {
@@ -124,16 +125,23 @@ INSTANTIATE_TEST_SUITE_P(Models, LayoutTest, testing::Values(kModel, kPaperModel
                          [](const auto& info) { return info.index == 0 ? "v41" : "paper"; });
 
 // f32 sums in another order, through four layers: 2e-4 of logits that go to 20.
-TEST_P(LayoutTest, LogitsAreTorchs) {
+void ExpectTorchsLogits(const std::string& directory, const Decoder& decoder, Memory& memory) {
   ASSERT_OK_AND_ASSIGN(const nlohmann::json torch,
-                       ReadJsonFile(absl::StrCat(GetParam(), "/logits.json"), 1 << 20));
+                       ReadJsonFile(absl::StrCat(directory, "/logits.json"), 1 << 20));
   const std::vector<uint32_t> tokens = TokensOf(torch["prompt"].get<std::string>());
-  const std::vector<float> logits = Sequence(*decoder, *local).Next(tokens);
-  const float* const last = logits.data() + (tokens.size() - 1) * decoder->vocab();
-  ASSERT_EQ(torch["logits"].size(), decoder->vocab());
-  for (size_t i = 0; i < decoder->vocab(); ++i) {
+  const std::vector<float> logits = Sequence(decoder, memory).Next(tokens);
+  const float* const last = logits.data() + (tokens.size() - 1) * decoder.vocab();
+  ASSERT_EQ(torch["logits"].size(), decoder.vocab());
+  for (size_t i = 0; i < decoder.vocab(); ++i) {
     EXPECT_NEAR(last[i], torch["logits"][i].get<float>(), 2e-4) << i;
   }
+}
+
+TEST_P(LayoutTest, LogitsAreTorchs) { ExpectTorchsLogits(GetParam(), *decoder, *local); }
+
+TEST_F(ModelTest, LogitsByTablesThatWereTaughtAreTorchs) {
+  ASSERT_OK_AND_ASSIGN(const auto taught, OpenMemory(kTaught));
+  ExpectTorchsLogits(kTaught, *decoder, *taught);
 }
 
 TEST_P(LayoutTest, ChunksAndInstructionsGiveTheSameBits) {
@@ -240,7 +248,6 @@ class MixedRows final : public RowsAhead {
 };
 
 TEST_F(ModelTest, AStepOfTwoTablesIsTold) {
-  constexpr char kTaught[] = "deploy/model/taught";
   ASSERT_OK_AND_ASSIGN(const KnownTables tables, KnownTables::Open({kModel, kTaught}));
   ASSERT_OK_AND_ASSIGN(const auto taught, OpenMemory(kTaught));
   const std::vector<uint32_t> tokens = TokensOf("In the beginning");

@@ -53,6 +53,12 @@ class TaughtLive(unittest.TestCase):
         self.assertGreater(len(steps), figures["retired"] + WINDOWS)
         self.assertGreater(figures["bytes_written"], 100)
 
+    def test_torch_reads_the_text_as_well(self):
+        torch = json.loads((TAUGHT / "logits.json").read_text())
+        read = run_json("engram-generate", "--model", MODEL, "--tables", TAUGHT, "--read",
+                        TAUGHT / "held_out.txt")
+        self.assertAlmostEqual(read["nats_a_byte"], torch["held_out_nats"], places=4)
+
     def test_only_the_tables_were_trained(self):
         """taught/ holds the tables, of the geometry of kjv/, and most of its rows were changed."""
         def header(directory):

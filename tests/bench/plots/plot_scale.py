@@ -26,7 +26,7 @@ def main():
         axes.plot(rows, [values(size) for size in sizes], marker="o", markersize=3, label=label,
                   **style)
 
-    figure, (row, lookup) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    figure, (row, lookup) = plt.subplots(1, 2, figsize=(10, 5), layout="constrained")
     draw(row, lambda s: s["pages_4k"]["chase_ns"], "a read alone, 4 KiB pages", color="C3", ls=":")
     draw(row, lambda s: s["pages_2m"]["chase_ns"], "a read alone, 2 MiB pages", color="C2", ls=":")
     draw(row, lambda s: 1e9 / s["remote"]["rows_per_s"], "servers, four lookups in flight", color="C1")
@@ -44,7 +44,7 @@ def main():
                title=f"A lookup of {report['batch']:,} rows, one at a time")
     for axes in (row, lookup):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     figure.savefig(sys.argv[2], metadata={"Date": None})
 
 
