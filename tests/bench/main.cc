@@ -16,6 +16,7 @@
 #include "tests/bench/peers/naive_server.h"
 #include "tests/bench/peers/raw_server.h"
 #include "tests/bench/restart.h"
+#include "tests/bench/scale.h"
 #include "tests/bench/sharing.h"
 #include "tests/bench/trace.h"
 
@@ -111,6 +112,25 @@ void AddRestart(CLI::App& app, Command& command) {
   restart->add_option("--tokenizer", options->tokenizer, "tokenizer.json for the checkpoints");
   restart->add_option("--rounds", options->rounds, "restarts of each")->capture_default_str();
   restart->callback([=, &command] { command = [=] { return Print(RunRestart(*options)); }; });
+}
+
+std::shared_ptr<Flags<ScaleOptions>> ScaleFlags(CLI::App* command) {
+  const auto flags = TimedFlags<ScaleOptions>(command);
+  command->add_option("--rows", flags->options.rows, "of the tables, with commas")->delimiter(',');
+  command->add_option("--batch", flags->options.batch, "rows a lookup")->capture_default_str();
+  command->add_option("--rounds", flags->options.rounds, "runs of each")->capture_default_str();
+  return flags;
+}
+
+void AddScale(CLI::App& app, Command& command) {
+  CLI::App* scale = app.add_subcommand("scale", "lookups of tables of more and more rows");
+  const auto flags = ScaleFlags(scale);
+  scale->callback([=, &command] { command = [=] { return Print(RunScale(flags->Take())); }; });
+  CLI::App* server = app.add_subcommand("scale-server")->group("");  // what `scale` starts
+  const auto server_flags = ScaleFlags(server);
+  server->callback([=, &command] {
+    command = [=] { return PrintError(RunScaleServer(server_flags->Take())); };
+  });
 }
 
 void AddPeers(CLI::App& app, Command& command) {
@@ -258,6 +278,7 @@ int Main(int argc, char** argv) {
   AddOverlap(app, command);
   AddPeers(app, command);
   AddRestart(app, command);
+  AddScale(app, command);
   AddSharing(app, "fairness", "small lookups beside large ones", RunFairness, command);
   AddSharing(app, "cores", "a server on one core and on two", RunCores, command);
   AddTrace(app, command);
