@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# The whole way on one machine: makes a checkpoint in the layout of DeepSeek-V4.1-Flash (small
-# tables, the real tokenizer), serves it from four memory servers on loopback, runs an inference
-# worker against them on real text, and compares every row with the checkpoint.
-# Needs Debian 12; installs and builds what is missing. The last line on standard output is one JSON
-# object with the figures. Stops all it started, also when it fails.
+# The whole way on one machine: serves the tables of a small language model from four memory servers
+# on loopback and runs the model against them: it writes a text and reads another, with rows fetched
+# ahead and as needed, and every row and every logit is compared with those by the checkpoint itself.
+#   deploy/demo.sh [flags of engram-demo-worker, as --bytes 8192: read less]
+# Needs Debian 12; installs and builds what is missing (not with ENGRAM_BIN_DIR: binaries that are
+# there). The last line on standard output is one JSON object with the figures. Stops all it started,
+# also when it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly shards=4
-readonly bucket_floor=20000  # rows of a hash column; the real model's is 16,000,000
-readonly bin=build/release/bin
-readonly trace=deploy/data/kjv.tok
+readonly bin=${ENGRAM_BIN_DIR:-build/release/bin}
+readonly model=deploy/model/kjv
+readonly twin=deploy/model/kjv-without-memory
 
 work=""
 pids=()
@@ -46,6 +48,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 build() {
+  [ -z "${ENGRAM_BIN_DIR:-}" ] || return 0
   deploy/install-deps.sh
   cmake --preset release >"$work/configure.err" 2>&1 || fail "configuring failed"
   # To standard error: ninja's progress is not the demo's output.
@@ -54,21 +57,8 @@ build() {
   rm "$work/configure.err"
 }
 
-make_checkpoint() {
-  local tokenizer
-  tokenizer=$(deploy/fetch-tokenizer.sh | tail -n 1)
-  [ -s "$tokenizer" ] || fail "deploy/fetch-tokenizer.sh gave no tokenizer"
-  "$bin/engramctl" synth --out "$work/checkpoint" --like v41-flash \
-    --bucket-floor "$bucket_floor" --tokenizer "$tokenizer" >"$work/synth.err" 2>&1 ||
-    fail "engramctl synth failed"
-  "$bin/engramctl" digest "$work/checkpoint" >"$work/digest.json" 2>"$work/digest.err" ||
-    fail "engramctl digest failed"
-  say "checkpoint: $(du -sm "$work/checkpoint" | cut -f1) MB, $(cat "$work/digest.json")"
-}
-
 start_server() {  # shard index
-  "$bin/engramd" --checkpoint "$work/checkpoint" --shard "$1/$shards" --listen 127.0.0.1:0 \
-    --threads 1 --spin-us 20000 \
+  "$bin/engramd" --checkpoint "$model" --shard "$1/$shards" --listen 127.0.0.1:0 --threads 1 \
     >"$work/server$1.out" 2>"$work/server$1.err" &
   pids+=($!)
 }
@@ -111,16 +101,16 @@ stop_servers() {
 work=$(mktemp -d "${TMPDIR:-/tmp}/engram-demo.XXXXXX")
 build
 SECONDS=0
-make_checkpoint
 start_servers
 
 # The worker's own last line is kept for the end.
-"$bin/engram-demo-worker" --servers "$servers" --checkpoint "$work/checkpoint" --trace "$trace" \
-  >"$work/worker.out" 2>"$work/worker.err" || { cat "$work/worker.out"; fail "the worker failed"; }
+"$bin/engram-demo-worker" --servers "$servers" --model "$model" --twin "$twin" \
+  --text "$model/held_out.txt" "$@" >"$work/worker.out" 2>"$work/worker.err" ||
+  { cat "$work/worker.out"; fail "the worker failed"; }
 sed '$d' "$work/worker.out"
 
-verified=$("$bin/engramctl" verify --servers "$servers" --checkpoint "$work/checkpoint" \
-  --seconds 2 2>"$work/verify.err") || fail "engramctl verify failed: $verified"
+verified=$("$bin/engramctl" verify --servers "$servers" --checkpoint "$model" --seconds 2 \
+  2>"$work/verify.err") || fail "engramctl verify failed: $verified"
 say "engramctl verify, 2 s of lookups back to back: $verified"
 
 stop_servers

@@ -1,4 +1,4 @@
-// Token traces: real text as token ids, the input of benchmarks and of the demo.
+// Token traces: real text as token ids, the input of benchmarks.
 #ifndef ENGRAM_PROTO_TOKEN_TRACE_H_
 #define ENGRAM_PROTO_TOKEN_TRACE_H_
 

@@ -1,165 +1,196 @@
-// engram-demo-worker: an inference worker without the model. Runs a prefill chunk and decode steps
-// of real text against running servers, checks every row, prints what happened and, as the last
-// line, the figures as one JSON object. Exits 1 when a row was wrong or a lookup failed.
+// engram-demo-worker: a small language model at work whose Engram tables are on memory servers. It
+// writes a text and reads another, with rows fetched ahead and as needed; every row and every logit
+// is compared with those by the checkpoint's own rows. Prints what happened and, as the last line,
+// the figures as one JSON object. Exits 1 when a row or a logit differed or a lookup failed.
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cstdio>
+#include <cmath>
+#include <cstring>
+#include <future>
 #include <iostream>
+#include <vector>
 
-#include "absl/strings/str_format.h"
-#include "client/client.h"
+#include "absl/strings/str_cat.h"
 #include "client/metrics_exporter.h"
-#include "deploy/demo/shapes.h"
-#include "nlohmann/json.hpp"
+#include "deploy/demo/report.h"
+#include "deploy/demo/timed_memory.h"
+#include "deploy/model/text_model.h"
+#include "proto/base/file.h"
 #include "proto/base/status_macros.h"
-#include "proto/token_trace.h"
 
 namespace engram::demo {
 namespace {
 
+using model::Decoder;
+using model::kWindow;
+using model::LocalRows;
+using model::Memory;
+
+constexpr char kPrompt[] = "And the LORD said unto";
+constexpr model::GenerateOptions kWriting = {.bytes = 400, .temperature = 0.5, .seed = 4};
+constexpr uint64_t kMostBytes = 1 << 20;  // read: their logits are kept
+
 struct Options {
   std::vector<std::string> servers;
-  std::string checkpoint;
-  std::string trace;
+  std::string model, twin, text;
+  uint64_t bytes = kMostBytes;
   std::string metrics;  // empty: nowhere
 };
 
-// Ahead and as needed, of one shape.
-struct Pair {
-  ShapeResult ahead;
-  ShapeResult needed;
+bool SameBits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+// The logits of a text, window by window.
+using Windows = std::vector<std::vector<float>>;
+
+model::EachWindow KeepIn(Windows& windows) {
+  return [&windows](const model::WindowRead& window) {
+    windows.emplace_back(window.logits.begin(), window.logits.end());
+    return absl::OkStatus();
+  };
+}
+
+// Counts positions of `window` that are not those of `kept`, one by one.
+void Compare(const model::WindowRead& window, const Windows& kept, Measured& measured) {
+  const size_t index = window.begin / kWindow, vocab = window.logits.size() / kWindow;
+  for (size_t at = 0; at < window.logits.size(); at += vocab) {
+    const bool same =
+        index < kept.size() && kept[index].size() == window.logits.size() &&
+        SameBits(window.logits.subspan(at, vocab), std::span(kept[index]).subspan(at, vocab));
+    ++measured.logits_compared;
+    measured.logits_differ += same ? 0 : 1;
+  }
+}
+
+// The text that was written, with what is needed to hold it against another one.
+struct Written {
+  std::string text;
+  std::vector<float> logits;  // of the byte after the last
 };
 
-double Percentile(std::vector<double> values, double share) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1))];
+absl::StatusOr<Written> Write(const Decoder& decoder, Memory& memory) {
+  Written written;
+  ASSIGN_OR_RETURN(written.logits, Generate(decoder, &memory, kPrompt, kWriting,
+                                            [&](char byte) { written.text.push_back(byte); }));
+  return written;
 }
 
-std::string StallText(const std::vector<double>& stalls) {
-  if (stalls.size() == 1) return absl::StrFormat("%8.3f", stalls[0]);
-  return absl::StrFormat("%8.3f (p99 %.3f)", Percentile(stalls, 0.5), Percentile(stalls, 0.99));
+// Perplexity of a text.
+absl::StatusOr<double> Perplexity(const Decoder& decoder, Memory* memory, absl::string_view text,
+                                  const model::EachWindow& each = nullptr) {
+  ASSIGN_OR_RETURN(const model::Reading reading, Read(decoder, memory, text, each));
+  return std::exp(reading.nats);
 }
 
-void PrintShape(const std::string& title, const Pair& pair) {
-  std::cout << title << "\n";
-  for (const auto& [layer, stalls] : pair.ahead.stall_ms) {
-    std::cout << absl::StrFormat("  layer %2d waited: fetched ahead %-20s ms, when needed %s ms\n",
-                                 layer, StallText(stalls),
-                                 StallText(pair.needed.stall_ms.at(layer)));
+absl::StatusOr<double> TwinPerplexity(const std::string& directory, absl::string_view text) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> twin, Decoder::Open(directory, nullptr));
+  return Perplexity(*twin, nullptr, text);
+}
+
+absl::StatusOr<double> ZeroedPerplexity(const Decoder& decoder, const std::string& directory,
+                                        absl::string_view text) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Memory> zeros, OpenMemory(directory, LocalRows::kZeros));
+  return Perplexity(decoder, zeros.get(), text);
+}
+
+// What a model writes need not be text.
+std::string Printable(std::string text) {
+  for (char& byte : text) {
+    if (byte != '\n' && (byte < 0x20 || byte > 0x7e)) byte = '?';
   }
+  return text;
 }
 
-nlohmann::json LayerFigures(const ShapeResult& result) {
-  nlohmann::json layers = nlohmann::json::object();
-  for (const auto& [layer, stalls] : result.stall_ms) {
-    layers[std::to_string(layer)] = {{"stall_ms_p50", Percentile(stalls, 0.5)},
-                                     {"stall_ms_p99", Percentile(stalls, 0.99)}};
+// Writes with rows of the servers, ahead and as needed, and once with the checkpoint's own.
+absl::Status MeasureWriting(const Decoder& decoder, TimedMemory& remote, Memory& local,
+                            Measured& measured) {
+  remote.Begin(Fetch::kAhead);
+  ASSIGN_OR_RETURN(const Written ahead, Write(decoder, remote));
+  measured.decode.ahead = remote.figures();
+  remote.Begin(Fetch::kNeeded);
+  ASSIGN_OR_RETURN(const Written needed, Write(decoder, remote));
+  measured.decode.needed = remote.figures();
+  ASSIGN_OR_RETURN(const Written own, Write(decoder, local));
+  for (const Written* written : {&ahead, &needed}) {
+    ++measured.logits_compared;
+    const bool same = written->text == own.text && SameBits(written->logits, own.logits);
+    measured.logits_differ += same ? 0 : 1;
   }
-  return {{"rows", result.rows},
-          {"wrong_rows", result.wrong_rows},
-          {"steps", result.steps},
-          {"stall_ms", result.TotalStallMs()},
-          {"layers", layers}};
-}
-
-nlohmann::json Figures(const Pair& prefill, const Pair& decode, uint32_t row_bytes) {
-  uint64_t rows = 0;
-  uint64_t wrong = 0;
-  for (const ShapeResult* run : {&prefill.ahead, &prefill.needed, &decode.ahead, &decode.needed}) {
-    rows += run->rows;
-    wrong += run->wrong_rows;
-  }
-  // Only when rows are fetched as needed is all of their way inside the stall.
-  const double needed_ms = prefill.needed.TotalStallMs() + decode.needed.TotalStallMs();
-  const double needed_rows = static_cast<double>(prefill.needed.rows + decode.needed.rows);
-  return {
-      {"rows", rows},
-      {"bytes", rows * row_bytes},
-      {"wrong_rows", wrong},
-      {"rows_per_s", needed_rows / (needed_ms * 1e-3)},
-      {"stall_ms_ahead", prefill.ahead.TotalStallMs() + decode.ahead.TotalStallMs()},
-      {"stall_ms_needed", needed_ms},
-      {"prefill",
-       {{"ahead", LayerFigures(prefill.ahead)}, {"needed", LayerFigures(prefill.needed)}}},
-      {"decode", {{"ahead", LayerFigures(decode.ahead)}, {"needed", LayerFigures(decode.needed)}}}};
-}
-
-void PrintSummary(const Pair& prefill, const Pair& decode, const nlohmann::json& figures) {
-  std::cout << absl::StrFormat(
-      "A model of %d layers, in the time of real GPUs, that reads its tables at the layers below.\n"
-      "Ahead: asked for as soon as the tokens are known (prefill: when the chunk before begins;\n"
-      "decode: when the step begins). Needed: asked for when the model is at that layer.\n",
-      kModelLayers);
-  PrintShape(absl::StrFormat("prefill: a chunk of %d tokens, %d ms", kChunkTokens, kPrefillMs),
-             prefill);
-  PrintShape(absl::StrFormat("decode: %d steps of %d sequences x 1 token, %d ms each; median",
-                             kDecodeSteps, kSequences, kDecodeMs),
-             decode);
-  std::cout << absl::StrFormat(
-      "all: %d rows, %.1f MB, %.2f Mrows/s while a layer waited for them (fetched when needed)\n"
-      "     waited %.1f ms in all when fetched ahead, %.1f ms when fetched as needed\n"
-      "     every row compared with the checkpoint's: %d wrong\n",
-      figures["rows"].get<uint64_t>(), static_cast<double>(figures["bytes"].get<uint64_t>()) * 1e-6,
-      figures["rows_per_s"].get<double>() * 1e-6, figures["stall_ms_ahead"].get<double>(),
-      figures["stall_ms_needed"].get<double>(), figures["wrong_rows"].get<uint64_t>());
-}
-
-absl::Status CheckModel(const Client& client) {
-  if (client.token_map() == nullptr) {
-    return absl::FailedPreconditionError("the servers have no token map, so no text can be run");
-  }
-  for (uint32_t layer : client.geometry().params().layer_ids) {
-    if (layer < kModelLayers) continue;
-    return absl::FailedPreconditionError(absl::StrFormat(
-        "the servers' table has layer %d, the demo's model %d layers", layer, kModelLayers));
-  }
+  std::cout << "It writes, its tables on the servers:\n"
+            << kPrompt << Printable(ahead.text) << "\n\n";
   return absl::OkStatus();
 }
 
-absl::StatusOr<Pair> RunBoth(decltype(&RunPrefill) shape, const Bench& bench,
-                             std::span<const uint32_t> tokens) {
-  Pair pair;
-  ASSIGN_OR_RETURN(pair.ahead, shape(bench, Fetch::kAhead, tokens));
-  ASSIGN_OR_RETURN(pair.needed, shape(bench, Fetch::kNeeded, tokens));
-  return pair;
+absl::Status MeasureReading(const Decoder& decoder, TimedMemory& remote, const Options& options,
+                            absl::string_view text, Measured& measured) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Memory> local, model::OpenMemory(options.model));
+  Windows ahead, needed;
+  remote.Begin(Fetch::kAhead);
+  ASSIGN_OR_RETURN(measured.ppl_memory, Perplexity(decoder, &remote, text, KeepIn(ahead)));
+  measured.prefill.ahead = remote.figures();
+  remote.Begin(Fetch::kNeeded);
+  RETURN_IF_ERROR(Perplexity(decoder, &remote, text, KeepIn(needed)).status());
+  measured.prefill.needed = remote.figures();
+  // What nobody waits for runs side by side.
+  auto twin = std::async(std::launch::async, TwinPerplexity, options.twin, text);
+  auto zeroed =
+      std::async(std::launch::async, ZeroedPerplexity, std::cref(decoder), options.model, text);
+  const absl::Status own = Perplexity(decoder, local.get(), text, [&](const auto& window) {
+                             Compare(window, ahead, measured);
+                             Compare(window, needed, measured);
+                             return absl::OkStatus();
+                           }).status();
+  absl::StatusOr<double> without = twin.get(), zeros = zeroed.get();
+  RETURN_IF_ERROR(own);
+  ASSIGN_OR_RETURN(measured.ppl_without, std::move(without));
+  ASSIGN_OR_RETURN(measured.ppl_zeroed, std::move(zeros));
+  measured.bytes_read = text.size() / kWindow * kWindow;
+  return absl::OkStatus();
 }
 
-// The number of wrong rows.
-absl::StatusOr<uint64_t> Run(const Options& options) {
-  ASSIGN_OR_RETURN(TokenTrace trace, ReadTokenTrace(options.trace));
-  ASSIGN_OR_RETURN(std::unique_ptr<RowCheck> check, RowCheck::Open(options.checkpoint));
-  ClientOptions client_options;
-  client_options.spin = absl::Milliseconds(20);  // longer than a decode step
-  client_options.servers = options.servers;
-  ASSIGN_OR_RETURN(std::unique_ptr<Client> client, Client::Connect(client_options));
-  RETURN_IF_ERROR(CheckModel(*client));
+// Nothing wrong.
+absl::StatusOr<bool> Run(const Options& options) {
+  ASSIGN_OR_RETURN(std::string text, ReadFile(options.text, kMostBytes));
+  text.resize(std::min<size_t>(text.size(), options.bytes));
+  ASSIGN_OR_RETURN(const std::unique_ptr<TimedMemory> remote,
+                   TimedMemory::Connect({.servers = options.servers, .spin = absl::Milliseconds(1)},
+                                        options.model));
   std::unique_ptr<MetricsServer> metrics;
   if (!options.metrics.empty()) {
-    ASSIGN_OR_RETURN(metrics, ServeMetrics(*client, options.metrics));
+    ASSIGN_OR_RETURN(metrics, ServeMetrics(remote->client(), options.metrics));
   }
-  const Bench bench{*client, *check};
-  std::vector<uint32_t> text;
-  for (const std::vector<uint32_t>& sequence : trace) {
-    text.insert(text.end(), sequence.begin(), sequence.end());
+  ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> decoder,
+                   Decoder::Open(options.model, remote.get()));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Memory> local, model::OpenMemory(options.model));
+  Measured measured;
+  measured.row_bytes = remote->layout().row_bytes();
+  RETURN_IF_ERROR(MeasureWriting(*decoder, *remote, *local, measured));
+  RETURN_IF_ERROR(MeasureReading(*decoder, *remote, options, text, measured));
+  const nlohmann::json figures = Figures(measured);
+  std::cout << Summary(measured, figures) << figures.dump() << std::endl;
+  const auto wrong_rows = figures["wrong_rows"].get<uint64_t>();
+  if (wrong_rows > 0) std::cerr << "error: " << wrong_rows << " rows are not the checkpoint's\n";
+  if (measured.logits_differ > 0) {
+    std::cerr << "error: logits of " << measured.logits_differ
+              << " positions are not those by the checkpoint's own rows\n";
   }
-  ASSIGN_OR_RETURN(Pair prefill, RunBoth(&RunPrefill, bench, trace.front()));
-  ASSIGN_OR_RETURN(Pair decode, RunBoth(&RunDecode, bench, text));
-  const nlohmann::json figures = Figures(prefill, decode, client->layout().row_bytes());
-  PrintSummary(prefill, decode, figures);
-  std::cout << figures.dump() << std::endl;
-  return figures["wrong_rows"].get<uint64_t>();
+  return wrong_rows == 0 && measured.logits_differ == 0;
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("An inference worker without the model: runs text, checks every row.",
+  CLI::App app("A small language model at work, its tables on memory servers: checks every row.",
                "engram-demo-worker");
   Options options;
   app.add_option("--servers", options.servers, "any of the servers, with commas")
       ->delimiter(',')
       ->required();
-  app.add_option("--checkpoint", options.checkpoint, "what the servers serve")->required();
-  app.add_option("--trace", options.trace, "token trace; its first sequence is the prefill's")
+  app.add_option("--model", options.model, "directory of the checkpoint; its tables are served")
       ->required();
+  app.add_option("--twin", options.twin, "directory of a model without tables, trained alike")
+      ->required();
+  app.add_option("--text", options.text, "text that neither was trained on")->required();
+  app.add_option("--bytes", options.bytes, "how much of it to read")
+      ->check(CLI::Range(uint64_t{kWindow}, kMostBytes));
   app.add_option("--metrics", options.metrics, "host:port of the client's metrics");
   try {
     app.parse(argc, argv);
@@ -168,13 +199,9 @@ int Main(int argc, char** argv) {
     std::cerr << "error: " << error.what() << "\n";
     return 2;
   }
-  const absl::StatusOr<uint64_t> wrong = Run(options);
-  if (!wrong.ok()) {
-    std::cerr << "error: " << wrong.status().message() << "\n";
-    return 1;
-  }
-  if (*wrong > 0) std::cerr << "error: " << *wrong << " rows are not the checkpoint's\n";
-  return *wrong == 0 ? 0 : 1;
+  const absl::StatusOr<bool> right = Run(options);
+  if (!right.ok()) std::cerr << "error: " << right.status().message() << "\n";
+  return right.ok() && *right ? 0 : 1;
 }
 
 }  // namespace

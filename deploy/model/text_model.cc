@@ -80,7 +80,8 @@ absl::StatusOr<std::vector<float>> Generate(const Decoder& decoder, Memory* memo
   }
 }
 
-absl::StatusOr<Reading> Read(const Decoder& decoder, Memory* memory, absl::string_view text) {
+absl::StatusOr<Reading> Read(const Decoder& decoder, Memory* memory, absl::string_view text,
+                             const EachWindow& each) {
   const size_t windows = text.size() / kWindow;
   if (windows == 0) {
     return absl::InvalidArgumentError(
@@ -102,9 +103,18 @@ absl::StatusOr<Reading> Read(const Decoder& decoder, Memory* memory, absl::strin
     }
     SequenceState state = decoder.NewState();
     RETURN_IF_ERROR(decoder.Forward(window->tokens, window->rows.get(), state, output));
+    double nats = 0;
     for (size_t i = 0; i < kWindow; ++i) {
       const auto of_byte = std::span(logits).subspan(i * decoder.vocab(), decoder.vocab());
-      reading.nats += LogSumExp(of_byte) - of_byte[TokenOf(text[begin + i])];
+      nats += LogSumExp(of_byte) - of_byte[TokenOf(text[begin + i])];
+    }
+    reading.nats += nats;
+    if (each) {
+      RETURN_IF_ERROR(each({.begin = begin,
+                            .tokens = window->tokens,
+                            .rows = window->rows.get(),
+                            .logits = logits,
+                            .nats = nats / kWindow}));
     }
   }
   reading.nats /= static_cast<double>(reading.bytes);

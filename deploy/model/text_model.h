@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,7 +43,19 @@ struct Reading {
   // computed, that is at the byte before.
   std::map<uint32_t, std::vector<float>> gates;
 };
-absl::StatusOr<Reading> Read(const Decoder& decoder, Memory* memory, absl::string_view text);
+// A window that was read.
+struct WindowRead {
+  size_t begin = 0;  // its first byte's place in the text
+  std::span<const uint32_t>
+      tokens;                     // what the model was given: kBeginToken, all bytes but the last
+  RowsAhead* rows = nullptr;      // theirs; null for a model without tables
+  std::span<const float> logits;  // [kWindow, vocab]
+  double nats = 0;                // a byte
+};
+// Called with each window once it is read; what it fails with ends the reading. May be null.
+using EachWindow = std::function<absl::Status(const WindowRead&)>;
+absl::StatusOr<Reading> Read(const Decoder& decoder, Memory* memory, absl::string_view text,
+                             const EachWindow& each = nullptr);
 
 }  // namespace engram::model
 
