@@ -211,8 +211,11 @@ absl::Status Decoder::Fuse(uint32_t layer, size_t tokens, RowsAhead& rows, Seque
   const HiddenStates states{
       ValueType::kF32, {reinterpret_cast<uint8_t*>(hidden.data()), hidden.size() * sizeof(float)}};
   const auto v41 = v41_.find(layer);
-  if (v41 != v41_.end()) return v41->second.Apply(input, states, gates);
-  return paper_.at(layer).Apply(input, states, state.conv_.at(layer), gates);
+  const absl::Status fused =
+      v41 != v41_.end() ? v41->second.Apply(input, states, gates)
+                        : paper_.at(layer).Apply(input, states, state.conv_.at(layer), gates);
+  if (fused.ok()) return fused;
+  return absl::Status(fused.code(), absl::StrCat("layer ", layer, ": ", fused.message()));
 }
 
 absl::Status Decoder::Forward(std::span<const uint32_t> tokens, RowsAhead* rows,

@@ -42,6 +42,19 @@ def of_fp8(codes, scales):
     return (values * np.repeat(scale, 32, axis=1)).astype(np.float32)
 
 
+def read(path):
+    """{name: (dtype, array)} of a file that `write` has written: bytes as uint8, bf16 as uint16."""
+    data = path.read_bytes()
+    size, = struct.unpack("<Q", data[:8])
+    tensors = {}
+    for name, tensor in json.loads(data[8:8 + size]).items():
+        begin, end = (8 + size + at for at in tensor["data_offsets"])
+        kind = np.uint16 if tensor["dtype"] == "BF16" else np.uint8
+        tensors[name] = (tensor["dtype"],
+                         np.frombuffer(data[begin:end], kind).reshape(tensor["shape"]))
+    return tensors
+
+
 def write(path, tensors):
     """tensors: {name: (dtype, array)}; dtype as the format spells it."""
     header, at = {}, 0

@@ -127,34 +127,37 @@ def train(model, geometry, text, held, steps):
           f"after {time.time() - began:.0f} s", flush=True)
 
 
-def tensors_of(model, layout):
-    """The checkpoint's tensors. What is written replaces the model's own, rounded as written."""
+def checkpoint_name(name, layout):
+    """What a parameter is called in a checkpoint; a table's name in V4.1's layout is a prefix."""
     names = {"q_norm.weight": "q_weight", "k_norm.weight": "k_weight"} if layout == "v41" else {
         "q_norm.weight": "norm2.0.weight", "k_norm.weight": "norm1.0.weight",
         "key_proj.weight": "key_projs.0.weight", "key_proj.bias": "key_projs.0.bias",
         "conv": "short_conv.conv.weight", "conv_norm.weight": "short_conv.norms.0.weight"}
+    if name.startswith("tables."):
+        embed = "embed" if layout == "v41" else "multi_head_embedding.embedding.weight"
+        return f"layers.{name.split('.')[1]}.engram.{embed}"
+    if name.startswith("fusions."):
+        _, layer, rest = name.split(".", 2)
+        return f"layers.{layer}.engram.{names.get(rest, rest)}"
+    return name.replace("blocks.", "layers.")
+
+
+def tensors_of(model, layout):
+    """The checkpoint's tensors. What is written replaces the model's own, rounded as written."""
     tensors = {}
     for name, parameter in model.named_parameters():
-        values = parameter.detach().numpy()
+        values, written = parameter.detach().numpy(), checkpoint_name(name, layout)
         if name.startswith("tables.") and layout == "v41":
-            prefix = f"layers.{name.split('.')[1]}.engram.embed"
             codes, scales = st.fp8(values)
-            tensors[f"{prefix}.weight"] = ("F8_E4M3", codes)
-            tensors[f"{prefix}.scale"] = ("F8_E8M0", scales)
+            tensors[f"{written}.weight"] = ("F8_E4M3", codes)
+            tensors[f"{written}.scale"] = ("F8_E8M0", scales)
             rounded = st.of_fp8(codes, scales)
         else:
             words = st.bf16(values)
             rounded = st.of_bf16(words)
-            if name.startswith("tables."):
-                name = f"layers.{name.split('.')[1]}.engram.multi_head_embedding.embedding.weight"
-            elif name.startswith("fusions."):
-                _, layer, rest = name.split(".", 2)
-                name = f"layers.{layer}.engram.{names.get(rest, rest)}"
-                if rest in ("q_norm.weight", "k_norm.weight") and layout == "v41":
-                    words = words[None]  # [branches, hidden]
-            else:
-                name = name.replace("blocks.", "layers.")
-            tensors[name] = ("BF16", words)
+            if written.endswith((".q_weight", ".k_weight")):
+                words = words[None]  # [branches, hidden]
+            tensors[written] = ("BF16", words)
         with torch.no_grad():
             parameter.copy_(torch.from_numpy(rounded))
     return tensors
@@ -189,13 +192,8 @@ def tokenizer():
                       "merges": []}}
 
 
-def export(model, geometry, layout, held, out):
-    out.mkdir(parents=True, exist_ok=True)
-    st.write(out / "model.safetensors", tensors_of(model, layout))
-    (out / "config.json").write_text(json.dumps(config_of(model, geometry, layout), indent=1) + "\n")
-    (out / "tokenizer.json").write_text(json.dumps(tokenizer(), indent=0) + "\n")
-    if geometry:
-        (out / "held_out.txt").write_bytes(held)
+def write_logits(model, geometry, held, out):
+    """logits.json: what torch computes for a line, and of the held-out text."""
     tokens = np.array([[BOS, *PROMPT.encode()]])
     with torch.no_grad():
         logits = model(torch.from_numpy(tokens), ids_of(geometry, tokens))[0, -1]
@@ -204,6 +202,16 @@ def export(model, geometry, layout, held, out):
         {"prompt": PROMPT, "logits": [round(x, 5) for x in logits.tolist()],
          "held_out_nats": round(nats, 5)}) + "\n")
     print(f"as exported: {nats:.4f} nats a byte held out, perplexity {np.exp(nats):.4f}")
+
+
+def export(model, geometry, layout, held, out):
+    out.mkdir(parents=True, exist_ok=True)
+    st.write(out / "model.safetensors", tensors_of(model, layout))
+    (out / "config.json").write_text(json.dumps(config_of(model, geometry, layout), indent=1) + "\n")
+    (out / "tokenizer.json").write_text(json.dumps(tokenizer(), indent=0) + "\n")
+    if geometry:
+        (out / "held_out.txt").write_bytes(held)
+    write_logits(model, geometry, held, out)
 
 
 def main():

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "deploy/model/decoder.h"
+#include "deploy/model/live_reading.h"
 #include "deploy/model/memory.h"
 #include "deploy/model/text_model.h"
 #include "proto/base/file.h"
@@ -24,6 +25,7 @@ namespace {
 
 constexpr char kModel[] = "deploy/model/kjv";
 constexpr char kPaperModel[] = "tests/model/paper";  // make_paper.py makes it
+constexpr char kTaught[] = "deploy/model/taught";    // tables alone
 
 // A model's tables on four servers, two replicas of each of two shards.
 class Servers {
@@ -123,16 +125,23 @@ INSTANTIATE_TEST_SUITE_P(Models, LayoutTest, testing::Values(kModel, kPaperModel
                          [](const auto& info) { return info.index == 0 ? "v41" : "paper"; });
 
 // f32 sums in another order, through four layers: 2e-4 of logits that go to 20.
-TEST_P(LayoutTest, LogitsAreTorchs) {
+void ExpectTorchsLogits(const std::string& directory, const Decoder& decoder, Memory& memory) {
   ASSERT_OK_AND_ASSIGN(const nlohmann::json torch,
-                       ReadJsonFile(absl::StrCat(GetParam(), "/logits.json"), 1 << 20));
+                       ReadJsonFile(absl::StrCat(directory, "/logits.json"), 1 << 20));
   const std::vector<uint32_t> tokens = TokensOf(torch["prompt"].get<std::string>());
-  const std::vector<float> logits = Sequence(*decoder, *local).Next(tokens);
-  const float* const last = logits.data() + (tokens.size() - 1) * decoder->vocab();
-  ASSERT_EQ(torch["logits"].size(), decoder->vocab());
-  for (size_t i = 0; i < decoder->vocab(); ++i) {
+  const std::vector<float> logits = Sequence(decoder, memory).Next(tokens);
+  const float* const last = logits.data() + (tokens.size() - 1) * decoder.vocab();
+  ASSERT_EQ(torch["logits"].size(), decoder.vocab());
+  for (size_t i = 0; i < decoder.vocab(); ++i) {
     EXPECT_NEAR(last[i], torch["logits"][i].get<float>(), 2e-4) << i;
   }
+}
+
+TEST_P(LayoutTest, LogitsAreTorchs) { ExpectTorchsLogits(GetParam(), *decoder, *local); }
+
+TEST_F(ModelTest, LogitsByTablesThatWereTaughtAreTorchs) {
+  ASSERT_OK_AND_ASSIGN(const auto taught, OpenMemory(kTaught));
+  ExpectTorchsLogits(kTaught, *decoder, *taught);
 }
 
 TEST_P(LayoutTest, ChunksAndInstructionsGiveTheSameBits) {
@@ -225,6 +234,42 @@ TEST_F(ModelTest, TheModelKnowsLessWithoutItsRows) {
   EXPECT_THAT(Read(*decoder, local.get(), "short"), StatusIs(kInvalid, "shorter than a window"));
 }
 
+// One layer's rows of one table, the other's of another.
+class MixedRows final : public RowsAhead {
+ public:
+  MixedRows(std::unique_ptr<RowsAhead> of_1, std::unique_ptr<RowsAhead> of_2)
+      : of_1_(std::move(of_1)), of_2_(std::move(of_2)) {}
+  absl::StatusOr<std::span<const uint8_t>> Wait(uint32_t layer) override {
+    return (layer == 1 ? of_1_ : of_2_)->Wait(layer);
+  }
+
+ private:
+  std::unique_ptr<RowsAhead> of_1_, of_2_;
+};
+
+TEST_F(ModelTest, AStepOfTwoTablesIsTold) {
+  ASSERT_OK_AND_ASSIGN(const KnownTables tables, KnownTables::Open({kModel, kTaught}));
+  ASSERT_OK_AND_ASSIGN(const auto taught, OpenMemory(kTaught));
+  const std::vector<uint32_t> tokens = TokensOf("In the beginning");
+  const auto of = [&](Memory& memory) {
+    LookBack start;
+    auto rows = memory.Fetch(tokens, start);
+    EXPECT_THAT(rows, IsOk());
+    return *std::move(rows);
+  };
+  ASSERT_OK_AND_ASSIGN(const std::string old_table, tables.TableOf(tokens, *of(*local)));
+  EXPECT_EQ(old_table, kModel);
+  ASSERT_OK_AND_ASSIGN(const std::string new_table, tables.TableOf(tokens, *of(*taught)));
+  EXPECT_EQ(new_table, kTaught);
+  MixedRows mixed(of(*local), of(*taught));
+  EXPECT_THAT(tables.TableOf(tokens, mixed),
+              StatusIs(absl::StatusCode::kDataLoss,
+                       "layer 1: deploy/model/kjv; layer 2: deploy/model/taught"));
+  ASSERT_OK_AND_ASSIGN(const auto zeros, OpenMemory(kModel, LocalRows::kZeros));
+  EXPECT_THAT(tables.TableOf(tokens, *of(*zeros)),
+              StatusIs(absl::StatusCode::kDataLoss, "layer 1: of none"));
+}
+
 TEST_F(ModelTest, CallsThatDoNotFitAreRefused) {
   SequenceState state = decoder->NewState();
   LookBack look_back;
@@ -241,6 +286,37 @@ TEST_F(ModelTest, CallsThatDoNotFitAreRefused) {
   SequenceState other = decoder->NewState();
   EXPECT_THAT(decoder->Forward({tokens.data(), 1}, rows.get(), other, {}),
               StatusIs(kInvalid, "`rows` has"));
+}
+
+// Rows with one byte of layer 2 changed.
+class ChangedRows final : public RowsAhead {
+ public:
+  ChangedRows(std::unique_ptr<RowsAhead> rows, size_t at, uint8_t byte)
+      : rows_(std::move(rows)), at_(at), byte_(byte) {}
+  absl::StatusOr<std::span<const uint8_t>> Wait(uint32_t layer) override {
+    auto rows = rows_->Wait(layer);
+    EXPECT_THAT(rows, IsOk());
+    bytes_.assign(rows->begin(), rows->end());
+    if (layer == 2) bytes_[at_] = byte_;
+    return std::span<const uint8_t>(bytes_);
+  }
+
+ private:
+  std::unique_ptr<RowsAhead> rows_;
+  const size_t at_;
+  const uint8_t byte_;
+  std::vector<uint8_t> bytes_;
+};
+
+TEST_F(ModelTest, ANanInARowIsNamedByItsPlace) {
+  const std::vector<uint32_t> tokens = TokensOf("abc");
+  LookBack look_back;
+  ASSERT_OK_AND_ASSIGN(auto rows, local->Fetch(tokens, look_back));
+  constexpr size_t kRow = 33, kColumns = 10;
+  ChangedRows changed(std::move(rows), (2 * kColumns + 3) * kRow + 7, 0x7F);
+  SequenceState state = decoder->NewState();
+  EXPECT_THAT(decoder->Forward(tokens, &changed, state, {}),
+              StatusIs(kInvalid, "layer 2: `rows`: NaN at sequence 0, token 2, column 3, value 7"));
 }
 
 // A copy of the checkpoint whose config.json was changed.
