@@ -10,6 +10,7 @@
 namespace engram::model {
 
 absl::StatusOr<KnownTables> KnownTables::Open(const std::vector<std::string>& checkpoints) {
+  if (checkpoints.empty()) return absl::InvalidArgumentError("no tables that rows may be of");
   KnownTables tables;
   for (const std::string& checkpoint : checkpoints) {
     ASSIGN_OR_RETURN(tables.tables_.emplace_back(), OpenMemory(checkpoint));

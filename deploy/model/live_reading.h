@@ -19,7 +19,7 @@ namespace engram::model {
 // Tables of one geometry, of which a step's rows may be.
 class KnownTables {
  public:
-  // Codes as OpenMemory.
+  // Codes as OpenMemory; InvalidArgument: none.
   static absl::StatusOr<KnownTables> Open(const std::vector<std::string>& checkpoints);
 
   // The checkpoint that all rows of a step are of, in every layer; `tokens` are the step's, from

@@ -26,7 +26,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 OLD, NEW = HERE / "kjv", HERE / "taught"
 SHARDS, LIMIT_S = 4, 60
 WINDOW = 256  # bytes
-FOLLOW_S = 1  # ten times what engram-generate takes to ask again who is active
+FOLLOW_S = 3  # many times what engram-generate takes to ask again which generation is active
 
 
 class WentWrong(Exception):

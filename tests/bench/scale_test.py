@@ -28,7 +28,7 @@ class Scale(unittest.TestCase):
             self.assertGreater(size["local"]["rows_per_s"], size["remote"]["rows_per_s"])
             for pages in ("pages_4k", "pages_2m"):
                 self.assertGreater(size[pages]["chase_ns"], 0)
-            self.assertGreaterEqual(size["foreign_share"], 0)
+            self.assertLess(size["steal_share"], 3)  # there, and a share of a core or two
             self.assertLess(size["pages_4k"]["huge_page_bytes"], size["bytes"] / 2)
 
     def test_errors_say_what_and_where(self):

@@ -248,6 +248,7 @@ class MixedRows final : public RowsAhead {
 };
 
 TEST_F(ModelTest, AStepOfTwoTablesIsTold) {
+  EXPECT_THAT(KnownTables::Open({}), StatusIs(kInvalid, "no tables"));
   ASSERT_OK_AND_ASSIGN(const KnownTables tables, KnownTables::Open({kModel, kTaught}));
   ASSERT_OK_AND_ASSIGN(const auto taught, OpenMemory(kTaught));
   const std::vector<uint32_t> tokens = TokensOf("In the beginning");
