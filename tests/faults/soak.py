@@ -125,7 +125,7 @@ def draw(samples, warm_up, path, title):
                        f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.0f}</text>')
         out.append(f'<path d="M{x(warm_up):.1f} {base}v-{height - 20}" stroke="#999" stroke-dasharray="4 3"/>')
         for place, each in enumerate(samples.values()):
-            step = max(1, len(each) // 800)
+            step = max(1, len(each) // 400)
             points = " ".join(f"{x(sample['at']):.1f},{base - (height - 20) * sample[what] / scale / most:.1f}"
                               for sample in each[::step])
             out.append(f'<polyline points="{points}" fill="none" stroke="{COLORS[place]}"/>')

@@ -65,7 +65,7 @@ class FakeRowStore final : public RowStore {
   }
   // Waits up to 20 seconds until gathers are held.
   bool WaitForHeld(size_t count) {
-    return WaitFor([&] { return held_.size() >= count; });
+    return WaitFor([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return held_.size() >= count; });
   }
   // Does those that are held now.
   void Release() {
@@ -85,10 +85,10 @@ class FakeRowStore final : public RowStore {
 
   // Each waits up to 20 seconds; false if it did not come so far.
   bool WaitForChecks(uint64_t count) {
-    return WaitFor([&] { return checks_ >= count; });
+    return WaitFor([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return checks_ >= count; });
   }
   bool WaitUntilBlocked() {
-    return WaitFor([&] { return blocked_ > 0; });
+    return WaitFor([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return blocked_ > 0; });
   }
 
   const RowLayout& layout() const override { return layout_; }
