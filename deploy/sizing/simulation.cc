@@ -139,7 +139,8 @@ class Simulator {
     const Nanos period = ToNanos(scenario.quota_period_s);
     for (uint32_t i = 0; i < scenario.servers(); ++i) {
       const Nanos phase = static_cast<Nanos>(random_() % static_cast<uint64_t>(period));
-      servers_.emplace_back(scenario.cores, CpuQuota(scenario.cpu_quota, period, phase));
+      servers_.emplace_back(scenario.cores, CpuQuota(scenario.cpu_quota, period, phase,
+                                                     ToNanos(scenario.quota_carry_s)));
     }
     for (uint32_t group = 0; group < scenario.groups.size(); ++group) AddGroup(group);
     if (scenario.slice_s > 0) {
@@ -745,6 +746,7 @@ absl::Status Scenario::Validate(const Geometry& geometry) const {
   };
   RETURN_IF_ERROR(within("--cpu-quota", cpu_quota, 0, cores));
   RETURN_IF_ERROR(within("--quota-period-ms", quota_period_s * 1e3, 1, 1000));
+  RETURN_IF_ERROR(within("--quota-carry-ms", quota_carry_s * 1e3, 0, 1000));
   RETURN_IF_ERROR(within("--wake-us", wake_us, 0, 1e6));
   RETURN_IF_ERROR(within("--service-variation", service_variation, 0, 10));
   RETURN_IF_ERROR(within("--hedge-share", hedge.share, 0, 1));
