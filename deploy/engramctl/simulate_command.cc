@@ -30,6 +30,7 @@ struct SimulateFlags {
   double hedge_after_us = 1000;
   double timeout_ms = 1000;
   double quota_period_ms = 100;
+  double quota_carry_ms = 1;
   double slice_ms = 0;
   double lose_at_s = -1;
   uint32_t lose_server = 0;
@@ -65,6 +66,7 @@ absl::StatusOr<Scenario> ScenarioOf(const SimulateFlags& flags, const SizedTable
   scenario.network = flags.costs.network;
   scenario.timeout_s = flags.timeout_ms * 1e-3;
   scenario.quota_period_s = flags.quota_period_ms * 1e-3;
+  scenario.quota_carry_s = flags.quota_carry_ms * 1e-3;
   scenario.slice_s = flags.slice_ms * 1e-3;
   if (!(flags.hedge_after_us >= 0 && flags.hedge_after_us <= 1e9)) {
     return absl::InvalidArgumentError(
@@ -235,6 +237,8 @@ void AddSimulate(CLI::App& app, Command& run) {
   add("--cores", scenario.cores, "Serving threads of a server, a core each");
   add("--cpu-quota", scenario.cpu_quota, "CPU limit of a server, in cores; 0: none");
   add("--quota-period-ms", flags->quota_period_ms, "Its period");
+  add("--quota-carry-ms", flags->quota_carry_ms,
+      "Of it, what the kernel carries over: 1 for each CPU that a server runs on");
   add("--wake-us", scenario.wake_us, "CPU of a server for a request that finds a core asleep");
   add("--service-variation", scenario.service_variation,
       "Standard deviation of an answer's CPU time over its mean");

@@ -25,8 +25,9 @@ inline constexpr double kClientRowNs = 45;
 // needed (`engram-bench overlap --shapes decode-1-sm100`, `needed.stall_us_p50`), less its request
 // and rows on both sides. Threads that poll (client and server, --spin-us above the step's time).
 inline constexpr double kLookupUs = 19;
-// The same with threads that sleep: each must be woken (`--spin-us 0 --server-spin-us 0`).
-inline constexpr double kSleepingLookupUs = 100;
+// The same with threads that sleep, each of which must be woken: such a layer takes 120 us
+// (client/README.md, "How long layers wait"; `--spin-us 0 --server-spin-us 0`).
+inline constexpr double kSleepingLookupUs = 104;
 // Of an answer, so much has passed one side before the other begins: what makes the stall of a
 // layer of 9,216 rows (`engram-bench overlap --shapes verify-64x6-12ms`, `needed.stall_us_p50`).
 inline constexpr double kOverlapBytes = 1 << 20;

@@ -5,10 +5,11 @@
 
 namespace engram::sizing {
 
-CpuQuota::CpuQuota(double quota, Nanos period, Nanos phase)
+CpuQuota::CpuQuota(double quota, Nanos period, Nanos phase, Nanos carry)
     : budget_(static_cast<Nanos>(std::llround(quota * static_cast<double>(period)))),
       period_(period),
-      phase_(phase % period - period) {}
+      phase_(phase % period - period),
+      carry_(carry) {}
 
 Nanos CpuQuota::Finish(Nanos now, Nanos work) {
   if (budget_ == 0) return now + work;
@@ -19,12 +20,12 @@ Nanos CpuQuota::Finish(Nanos now, Nanos work) {
       now = phase_ + period * period_;
     }
     if (period > current_) {
+      left_ = budget_ + std::min(left_, carry_);
       current_ = period;
-      used_ = 0;
     }
     const Nanos end = phase_ + (period + 1) * period_;
-    const Nanos run = std::min({work, budget_ - used_, end - now});
-    used_ += run;
+    const Nanos run = std::min({work, left_, end - now});
+    left_ -= run;
     work -= run;
     if (work == 0) return now + run;
     now = end;

@@ -10,13 +10,14 @@
 
 namespace engram::sizing {
 
-// The kernel's CPU bandwidth control (Linux, sched-bwc.rst; what a container's CPU limit becomes):
-// in every period the threads of a group may run for quota * period together, then stand still
-// until the next one. Nothing is carried over.
+// The kernel's CPU bandwidth control (what a container's CPU limit becomes): in every period the
+// threads of a group may run for quota * period together, then stand still until the next one. What
+// is left over is lost, but for a millisecond on each CPU (min_cfs_rq_runtime, kernel/sched/fair.c;
+// since Linux 5.4 it does not expire).
 class CpuQuota {
  public:
-  // `quota` in cores, 0: none. Periods begin at `phase`.
-  CpuQuota(double quota, Nanos period, Nanos phase);
+  // `quota` in cores, 0: none. Periods begin at `phase`; at most `carry` is carried over.
+  CpuQuota(double quota, Nanos period, Nanos phase, Nanos carry);
 
   // When `work` of CPU time that begins at `now` is done. Calls come with `now` ascending; work of
   // several cores is given its budget in the order of the calls.
@@ -26,8 +27,9 @@ class CpuQuota {
   const Nanos budget_;  // of a period; 0: no quota
   const Nanos period_;
   const Nanos phase_;
-  int64_t current_ = -1;  // the last period of which anything was given
-  Nanos used_ = 0;        // of it
+  const Nanos carry_;
+  int64_t current_ = 0;  // the last period of which anything was given
+  Nanos left_ = 0;       // of it
 };
 
 // What a server has to answer, decode before prefill; prefill's pieces in turns.

@@ -3,23 +3,19 @@
 #include <algorithm>
 #include <cmath>
 #include <deque>
-#include <iterator>
 #include <memory>
 #include <random>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "deploy/sizing/event_queue.h"
 #include "deploy/sizing/lookup_pool.h"
 #include "deploy/sizing/sim_server.h"
+#include "deploy/sizing/sim_state.h"
 #include "proto/base/status_macros.h"
-#include "proto/range_map.h"
 
 namespace engram::sizing {
 namespace {
 
-constexpr size_t kRowsDrawn = 1 << 20;  // of each pool, about
-constexpr uint64_t kMaxPeers = 4'000'000;
 // A connection that answers nothing is given up after that: client/server_link.cc.
 constexpr double kSilentSeconds = 30 + 5;
 
@@ -27,101 +23,10 @@ Nanos ToNanos(double seconds) { return static_cast<Nanos>(std::llround(seconds *
 
 double Seconds(Nanos ns) { return static_cast<double>(ns) * 1e-9; }
 
-double WireShareOf(const WorkerGroup& group) {
-  return group.wire_share > 0 ? group.wire_share : group.shape.wire_share();
-}
-
 double LookupsPerSecond(const WorkerGroup& group, size_t layers) {
   if (group.lookups_per_s > 0) return group.lookups_per_s;
   return group.workers * static_cast<double>(layers) / group.shape.step_s();
 }
-
-std::vector<LookupPool> DrawPools(const Geometry& geometry, const WorkerGroup& group,
-                                  uint32_t shards, std::mt19937_64& random) {
-  const size_t rows = group.shape.tokens * geometry.columns();
-  const size_t lookups = std::clamp<size_t>(kRowsDrawn / rows, 4, 256);
-  std::vector<LookupPool> pools;
-  for (const LayerGeometry& layer : geometry.layers()) {
-    pools.emplace_back(layer, group.shape.tokens, WireShareOf(group), shards, lookups, random);
-  }
-  return pools;
-}
-
-// Things that come and go, by number.
-template <typename Thing>
-class Slots {
- public:
-  uint32_t Take() {
-    if (free_.empty()) {
-      things_.emplace_back();
-      return static_cast<uint32_t>(things_.size() - 1);
-    }
-    const uint32_t slot = free_.back();
-    free_.pop_back();
-    return slot;
-  }
-  void Release(uint32_t slot) { free_.push_back(slot); }
-  Thing& operator[](uint32_t slot) { return things_[slot]; }
-  size_t size() const { return things_.size(); }
-
- private:
-  std::deque<Thing> things_;  // stay where they are
-  std::vector<uint32_t> free_;
-};
-
-// Rows of one shard, of one lookup.
-struct Part {
-  uint32_t shard = 0;
-  uint32_t rows = 0;
-  uint32_t tried = 0;     // a bit a replica
-  uint32_t attempts = 0;  // that the client waits for
-  uint32_t latest = 0;    // the attempt made last, and its server
-  uint32_t server = 0;
-  bool hedged = false;
-  bool done = false;
-  Nanos done_at = 0;
-  Nanos due = 0;    // when another server is asked as well
-  Nanos after = 0;  // that long after the first
-};
-
-struct Lookup {
-  uint32_t serial = 0;  // which of those that have had this slot
-  uint32_t worker = 0;
-  uint32_t users = 0;  // that refer to the slot: attempts, events, and itself until it is finished
-  uint32_t parts_left = 0;
-  bool finished = false;
-  bool measured = false;
-  Nanos begun = 0;
-  Nanos finished_at = 0;
-  std::vector<Part> parts;
-  std::vector<uint32_t> first;  // attempts that are on their way together
-};
-
-enum class Kind : uint8_t { kFirst, kHedge, kTrial };
-
-// One part, asked of one server. At any time in one server's queue, or with one event to come.
-struct Attempt {
-  uint32_t lookup = 0;
-  uint32_t part = 0;
-  uint32_t server = 0;
-  uint32_t rows_to_serve = 0;
-  uint32_t rows_to_come = 0;
-  Kind kind = Kind::kFirst;
-  bool prefill = false;
-  bool begun = false;
-  bool wakes = false;  // it has found a core idle
-  Nanos sent = 0;
-  Nanos at_server = 0;
-};
-
-struct Worker {
-  uint32_t group = 0;
-  uint32_t layer = 0;  // of the next lookup, where layers take turns
-  Nanos link_in_free = 0;
-  Nanos link_out_free = 0;
-  Nanos cpu_free = 0;
-  std::vector<uint32_t> open;  // lookups
-};
 
 class Simulator {
  public:
@@ -139,7 +44,8 @@ class Simulator {
     const Nanos period = ToNanos(scenario.quota_period_s);
     for (uint32_t i = 0; i < scenario.servers(); ++i) {
       const Nanos phase = static_cast<Nanos>(random_() % static_cast<uint64_t>(period));
-      servers_.emplace_back(scenario.cores, CpuQuota(scenario.cpu_quota, period, phase));
+      servers_.emplace_back(scenario.cores, CpuQuota(scenario.cpu_quota, period, phase,
+                                                     ToNanos(scenario.quota_carry_s)));
     }
     for (uint32_t group = 0; group < scenario.groups.size(); ++group) AddGroup(group);
     if (scenario.slice_s > 0) {
@@ -213,7 +119,7 @@ class Simulator {
 
   void AddGroup(uint32_t number) {
     const WorkerGroup& group = scenario_.groups[number];
-    wire_shares_.push_back(WireShareOf(group));
+    wire_shares_.push_back(group.WireShare());
     pools_.push_back(DrawPools(geometry_, group, scenario_.shards, random_));
     const double lookups =
         group.arrivals == Arrivals::kSteps ? static_cast<double>(geometry_.layers().size()) : 1;
@@ -229,7 +135,7 @@ class Simulator {
 
   void OnArrival(uint32_t number) {
     if (now_ >= end_) return;
-    Worker& worker = workers_[number];
+    SimWorker& worker = workers_[number];
     const Arrivals arrivals = scenario_.groups[worker.group].arrivals;
     const auto layers = static_cast<uint32_t>(geometry_.layers().size());
     if (arrivals == Arrivals::kSteps) {
@@ -244,11 +150,11 @@ class Simulator {
   }
 
   void Begin(uint32_t number, uint32_t layer) {
-    Worker& worker = workers_[number];
+    SimWorker& worker = workers_[number];
     const LookupPool& pool = pools_[worker.group][layer];
     const DrawnLookup& drawn = pool[random_() % pool.size()];
     const uint32_t slot = lookups_.Take();
-    Lookup& lookup = lookups_[slot];
+    SimLookup& lookup = lookups_[slot];
     lookup.worker = number;
     lookup.users = 2;  // itself, and the event below
     lookup.finished = false;
@@ -283,28 +189,28 @@ class Simulator {
   }
 
   void AskFirst(uint32_t slot, uint32_t number, Nanos leaves) {
-    Lookup& lookup = lookups_[slot];
-    Part& part = lookup.parts[number];
+    SimLookup& lookup = lookups_[slot];
+    SimPart& part = lookup.parts[number];
     const std::optional<uint32_t> server = clients_.Pick(lookup.worker, part.shard, 0);
     if (!server.has_value()) return FinishLookup(slot, /*ok=*/false);
     clients_.budget(lookup.worker).OnRequest();
-    lookup.first.push_back(Ask(slot, number, *server, Kind::kFirst, leaves));
+    lookup.first.push_back(Ask(slot, number, *server, AttemptKind::kFirst, leaves));
     if (!clients_.hedges()) return;
     part.after = clients_.HedgeAfter(lookup.worker, part.shard, part.rows,
                                      lookup.begun + ToNanos(scenario_.timeout_s) - leaves);
     part.due = leaves + part.after;
     const std::optional<uint32_t> trial = clients_.PickTrial(lookup.worker, part.shard, now_);
     if (!trial.has_value() || *trial == *server) return;
-    lookup.first.push_back(Ask(slot, number, *trial, Kind::kTrial, leaves));
+    lookup.first.push_back(Ask(slot, number, *trial, AttemptKind::kTrial, leaves));
   }
 
   // Its request is not on its way yet.
-  uint32_t Ask(uint32_t slot, uint32_t number, uint32_t server, Kind kind, Nanos sent) {
-    Lookup& lookup = lookups_[slot];
-    Part& part = lookup.parts[number];
+  uint32_t Ask(uint32_t slot, uint32_t number, uint32_t server, AttemptKind kind, Nanos sent) {
+    SimLookup& lookup = lookups_[slot];
+    SimPart& part = lookup.parts[number];
     const uint32_t id = attempts_.Take();
-    Attempt& attempt = attempts_[id];
-    attempt = Attempt();
+    SimAttempt& attempt = attempts_[id];
+    attempt = SimAttempt();
     attempt.lookup = slot;
     attempt.part = number;
     attempt.server = server;
@@ -322,14 +228,14 @@ class Simulator {
     return id;
   }
 
-  void AskNow(uint32_t slot, uint32_t number, uint32_t server, Kind kind) {
+  void AskNow(uint32_t slot, uint32_t number, uint32_t server, AttemptKind kind) {
     events_.Push(now_ + half_rtt_, EventKind::kRequest, Ask(slot, number, server, kind, now_));
   }
 
   // ---------------------------------------------------------------- servers
 
   void OnRequest(uint32_t id) {
-    Attempt& attempt = attempts_[id];
+    SimAttempt& attempt = attempts_[id];
     SimServer& server = servers_[attempt.server];
     if (server.lost) return LoseAttempt(id);
     attempt.at_server = now_;
@@ -339,10 +245,10 @@ class Simulator {
   }
 
   // Whether its rows are still wanted, as far as the server can have heard.
-  bool Wanted(const Attempt& attempt) {
-    if (attempt.kind == Kind::kTrial) return true;
-    const Lookup& lookup = lookups_[attempt.lookup];
-    const Part& part = lookup.parts[attempt.part];
+  bool Wanted(const SimAttempt& attempt) {
+    if (attempt.kind == AttemptKind::kTrial) return true;
+    const SimLookup& lookup = lookups_[attempt.lookup];
+    const SimPart& part = lookup.parts[attempt.part];
     if (part.done && part.done_at + half_rtt_ <= now_) return false;
     return !lookup.finished || lookup.finished_at + half_rtt_ > now_;
   }
@@ -352,7 +258,7 @@ class Simulator {
     while (server.has_idle_core()) {
       const std::optional<uint32_t> id = server.Pop();
       if (!id.has_value()) return;
-      Attempt& attempt = attempts_[*id];
+      SimAttempt& attempt = attempts_[*id];
       if (!Wanted(attempt)) {
         DropAttempt(*id);
         continue;
@@ -372,7 +278,7 @@ class Simulator {
   }
 
   void OnServed(uint32_t id, uint32_t rows) {
-    Attempt& attempt = attempts_[id];
+    SimAttempt& attempt = attempts_[id];
     const uint32_t number = attempt.server;
     SimServer& server = servers_[number];
     server.FreeCore();
@@ -411,9 +317,9 @@ class Simulator {
   // ---------------------------------------------------------------- answers
 
   void OnAtClient(uint32_t id, uint32_t rows) {
-    Attempt& attempt = attempts_[id];
+    SimAttempt& attempt = attempts_[id];
     const uint32_t number = lookups_[attempt.lookup].worker;
-    Worker& worker = workers_[number];
+    SimWorker& worker = workers_[number];
     attempt.rows_to_come -= rows;
     clients_.TakeRows(number, attempt.server, rows);
     // Its last packet is here; what came from others meanwhile went first.
@@ -433,19 +339,20 @@ class Simulator {
 
   // As Dispatch::EndAttempt.
   void EndAttempt(uint32_t id, bool ok) {
-    const Attempt attempt = attempts_[id];
+    const SimAttempt attempt = attempts_[id];
     const uint32_t slot = attempt.lookup;
-    Lookup& lookup = lookups_[slot];
-    Part& part = lookup.parts[attempt.part];
+    SimLookup& lookup = lookups_[slot];
+    SimPart& part = lookup.parts[attempt.part];
     const uint32_t client = lookup.worker;
     if (!ok) clients_.TakeRows(client, attempt.server, attempt.rows_to_come);
     --part.attempts;
     const bool won = ok && !part.done;
     bool put_aside = false;
     if (ok) {
-      put_aside = clients_.OnAnswer(client, attempt.server, part.shard, part.rows,
-                                    now_ - attempt.sent, won, attempt.kind == Kind::kTrial, now_);
-      if (won && attempt.kind == Kind::kHedge) StrikeOthers(part, attempt.server, client);
+      put_aside =
+          clients_.OnAnswer(client, attempt.server, part.shard, part.rows, now_ - attempt.sent, won,
+                            attempt.kind == AttemptKind::kTrial, now_);
+      if (won && attempt.kind == AttemptKind::kHedge) StrikeOthers(part, attempt.server, client);
     } else {
       put_aside = clients_.Strike(client, attempt.server, now_);
     }
@@ -462,7 +369,7 @@ class Simulator {
   }
 
   // Whoever was asked first has been slower by more than the delay.
-  void StrikeOthers(const Part& part, uint32_t winner, uint32_t client) {
+  void StrikeOthers(const SimPart& part, uint32_t winner, uint32_t client) {
     ++result_.hedges_won;
     for (uint32_t replica = 0; replica < scenario_.replicas; ++replica) {
       const uint32_t server = part.shard * scenario_.replicas + replica;
@@ -472,25 +379,25 @@ class Simulator {
   }
 
   bool Retry(uint32_t slot, uint32_t number) {
-    Lookup& lookup = lookups_[slot];
-    const Part& part = lookup.parts[number];
+    SimLookup& lookup = lookups_[slot];
+    const SimPart& part = lookup.parts[number];
     const std::optional<uint32_t> server = clients_.Pick(lookup.worker, part.shard, part.tried);
     if (!server.has_value()) return false;
     ++result_.retries;
     clients_.budget(lookup.worker).OnRequest();
-    AskNow(slot, number, *server, Kind::kFirst);
+    AskNow(slot, number, *server, AttemptKind::kFirst);
     return true;
   }
 
-  void FinishPart(uint32_t slot, Part& part) {
-    Lookup& lookup = lookups_[slot];
+  void FinishPart(uint32_t slot, SimPart& part) {
+    SimLookup& lookup = lookups_[slot];
     part.done = true;
     part.done_at = now_;
     if (--lookup.parts_left == 0) FinishLookup(slot, /*ok=*/true);
   }
 
   void FinishLookup(uint32_t slot, bool ok) {
-    Lookup& lookup = lookups_[slot];
+    SimLookup& lookup = lookups_[slot];
     if (lookup.finished) return;
     lookup.finished = true;
     lookup.finished_at = now_;
@@ -501,7 +408,7 @@ class Simulator {
     Release(slot);
   }
 
-  void Record(const Lookup& lookup, bool ok) {
+  void Record(const SimLookup& lookup, bool ok) {
     if (ok) {
       result_.latency.Add(now_ - lookup.begun);
     } else {
@@ -517,11 +424,11 @@ class Simulator {
   // ---------------------------------------------------------------- second servers
 
   void OnHedge(uint32_t slot, uint32_t serial) {
-    Lookup& lookup = lookups_[slot];
+    SimLookup& lookup = lookups_[slot];
     if (lookup.serial != serial || lookup.finished) return;
     Nanos next = INT64_MAX;
     for (uint32_t number = 0; number < lookup.parts.size(); ++number) {
-      Part& part = lookup.parts[number];
+      SimPart& part = lookup.parts[number];
       if (part.done || part.hedged || part.attempts != 1) continue;
       if (part.due <= now_) {
         if (clients_.budget(lookup.worker).Spend()) {
@@ -538,18 +445,18 @@ class Simulator {
   }
 
   void Hedge(uint32_t slot, uint32_t number, bool also_aside) {
-    Lookup& lookup = lookups_[slot];
-    Part& part = lookup.parts[number];
+    SimLookup& lookup = lookups_[slot];
+    SimPart& part = lookup.parts[number];
     const std::optional<uint32_t> server = clients_.Pick(lookup.worker, part.shard, part.tried);
     if (!server.has_value()) return;
     if (!also_aside && !clients_.healthy(lookup.worker, *server)) return;
     part.hedged = true;
     ++result_.hedges;
-    AskNow(slot, number, *server, Kind::kHedge);
+    AskNow(slot, number, *server, AttemptKind::kHedge);
   }
 
-  void StrikeIfSilent(uint32_t client, const Part& part) {
-    const Attempt& attempt = attempts_[part.latest];
+  void StrikeIfSilent(uint32_t client, const SimPart& part) {
+    const SimAttempt& attempt = attempts_[part.latest];
     if (attempt.rows_to_come != part.rows) return;
     if (clients_.answered_at(client, part.server) >= attempt.sent) return;
     if (clients_.Strike(client, part.server, now_)) OnPutAside(client, part.server);
@@ -559,9 +466,9 @@ class Simulator {
   void OnPutAside(uint32_t client, uint32_t server) {
     ++result_.ejections;
     for (const uint32_t slot : workers_[client].open) {
-      Lookup& lookup = lookups_[slot];
+      SimLookup& lookup = lookups_[slot];
       for (uint32_t number = 0; number < lookup.parts.size(); ++number) {
-        Part& part = lookup.parts[number];
+        SimPart& part = lookup.parts[number];
         if (part.done || part.hedged || part.attempts != 1 || part.server != server) continue;
         Hedge(slot, number, /*also_aside=*/false);
       }
@@ -584,7 +491,7 @@ class Simulator {
 
   // Called off: the server says so, which costs nobody anything.
   void DropAttempt(uint32_t id) {
-    const Attempt& attempt = attempts_[id];
+    const SimAttempt& attempt = attempts_[id];
     const uint32_t slot = attempt.lookup;
     clients_.TakeRows(lookups_[slot].worker, attempt.server, attempt.rows_to_come);
     --lookups_[slot].parts[attempt.part].attempts;
@@ -602,7 +509,7 @@ class Simulator {
   }
 
   void Release(uint32_t slot) {
-    Lookup& lookup = lookups_[slot];
+    SimLookup& lookup = lookups_[slot];
     if (--lookup.users > 0) return;
     ++lookup.serial;
     lookups_.Release(slot);
@@ -614,7 +521,7 @@ class Simulator {
     uint32_t serial;
   };
   bool IsOver(const Deadline& deadline) {
-    const Lookup& lookup = lookups_[deadline.lookup];
+    const SimLookup& lookup = lookups_[deadline.lookup];
     return lookup.serial != deadline.serial || lookup.finished;
   }
 
@@ -668,126 +575,21 @@ class Simulator {
   std::vector<std::vector<LookupPool>> pools_;  // by group and layer
   std::vector<double> wire_shares_;             // by group
   std::vector<Nanos> intervals_;                // by group
-  std::vector<Worker> workers_;
+  std::vector<SimWorker> workers_;
   std::vector<SimServer> servers_;
-  Slots<Lookup> lookups_;
-  Slots<Attempt> attempts_;
+  Slots<SimLookup> lookups_;
+  Slots<SimAttempt> attempts_;
   std::deque<Deadline> oldest_;
   std::vector<Slice> slices_;
   uint64_t offered_ = 0, done_ = 0;
   SimulationResult result_;
 };
 
-// What the lookups of a group take on average.
-struct MeanLookup {
-  double busiest_cpu_s = 0;  // of the shard that they ask for most
-  double busiest_rows = 0;
-  double parts = 0;
-  double rows = 0;
-};
-
-MeanLookup MeanOf(const std::vector<LookupPool>& pools, const Scenario& scenario) {
-  std::vector<double> cpu_s(scenario.shards), rows(scenario.shards);
-  MeanLookup mean;
-  double lookups = 0;
-  for (const LookupPool& pool : pools) {
-    lookups += static_cast<double>(pool.size());
-    for (size_t i = 0; i < pool.size(); ++i) {
-      for (const DrawnPart& part : pool[i]) {
-        cpu_s[part.shard] += scenario.costs.ServerSeconds(1, part.rows);
-        rows[part.shard] += part.rows;
-        mean.parts += 1;
-        mean.rows += part.rows;
-      }
-    }
-  }
-  mean.parts /= lookups;
-  mean.rows /= lookups;
-  mean.busiest_cpu_s = *std::max_element(cpu_s.begin(), cpu_s.end()) / lookups;
-  mean.busiest_rows = *std::max_element(rows.begin(), rows.end()) / lookups;
-  return mean;
-}
-
 }  // namespace
-
-absl::Status Scenario::Validate(const Geometry& geometry) const {
-  const auto wrong = [](auto... parts) {
-    return absl::InvalidArgumentError(absl::StrCat(parts...));
-  };
-  if (shards == 0 || shards > kMaxShards) {
-    return wrong("--shards ", shards, " is not between 1 and ", kMaxShards);
-  }
-  if (replicas == 0 || replicas > 32) {
-    return wrong("--replicas ", replicas, " is not between 1 and 32");
-  }
-  if (cores == 0 || cores > 1024) return wrong("--cores ", cores, " is not between 1 and 1024");
-  RETURN_IF_ERROR(costs.Validate());
-  RETURN_IF_ERROR(network.Validate());
-  uint64_t workers = 0;
-  for (const WorkerGroup& group : groups) {
-    RETURN_IF_ERROR(group.shape.Validate(geometry.params().layer_ids));
-    workers += group.workers;
-    if (!(group.lookups_per_s >= 0 && group.lookups_per_s <= 1e9)) {
-      return wrong("a rate of ", group.lookups_per_s, " lookups/s is not between 0 and 1e9");
-    }
-    if (!(group.wire_share >= 0 && group.wire_share <= 1)) {
-      return wrong("--wire-share ", group.wire_share, " is not between 0 and 1");
-    }
-  }
-  if (workers == 0) return wrong("--workers 0: nobody asks");
-  if (workers * servers() > kMaxPeers) {
-    return wrong(workers, " workers and ", servers(), " servers are more than ", kMaxPeers,
-                 " pairs, each of which takes a kilobyte");
-  }
-  const auto within = [&](const char* flag, double value, double least, double most) {
-    if (value >= least && value <= most) return absl::OkStatus();
-    return wrong(flag, " ", value, " is not between ", least, " and ", most);
-  };
-  RETURN_IF_ERROR(within("--cpu-quota", cpu_quota, 0, cores));
-  RETURN_IF_ERROR(within("--quota-period-ms", quota_period_s * 1e3, 1, 1000));
-  RETURN_IF_ERROR(within("--wake-us", wake_us, 0, 1e6));
-  RETURN_IF_ERROR(within("--service-variation", service_variation, 0, 10));
-  RETURN_IF_ERROR(within("--hedge-share", hedge.share, 0, 1));
-  RETURN_IF_ERROR(within("--timeout-ms", timeout_s * 1e3, 1, 600'000));
-  RETURN_IF_ERROR(within("--warm-up-s", warm_up_s, 0, 3600));
-  RETURN_IF_ERROR(within("--seconds", seconds, 0.001, 3600));
-  RETURN_IF_ERROR(within("--slice-ms", slice_s * 1e3, 0, 1e6));
-  if (slice_s > 0) RETURN_IF_ERROR(within("--slice-ms", slice_s * 1e3, 1, 1e6));
-  if (lost.has_value()) {
-    RETURN_IF_ERROR(within("--lose-at-s", lost->at_s, 0, seconds));
-    if (lost->server >= servers()) {
-      return wrong("--lose-server ", lost->server, ": there are ", servers(), ", from 0 on");
-    }
-  }
-  if (update.has_value()) {
-    RETURN_IF_ERROR(within("--update-at-s", update->at_s, 0, seconds));
-    RETURN_IF_ERROR(within("--restart-s", update->restart_s, 0.001, 3600));
-  }
-  return absl::OkStatus();
-}
 
 absl::StatusOr<SimulationResult> Simulate(const Geometry& geometry, const Scenario& scenario) {
   RETURN_IF_ERROR(scenario.Validate(geometry));
   return std::make_unique<Simulator>(geometry, scenario)->Run();
-}
-
-absl::StatusOr<Capacity> CapacityOf(const Geometry& geometry, const Scenario& scenario) {
-  RETURN_IF_ERROR(scenario.Validate(geometry));
-  std::mt19937_64 random(scenario.seed);
-  const WorkerGroup& group = scenario.groups[0];
-  const MeanLookup mean = MeanOf(DrawPools(geometry, group, scenario.shards, random), scenario);
-  const double cores = scenario.cpu_quota > 0 ? scenario.cpu_quota : scenario.cores;
-  const auto link_s = [&](double rows) {
-    return scenario.network.Seconds(rows * scenario.row_bytes);
-  };
-  const double client_s = scenario.costs.ClientSeconds(mean.parts, mean.rows / WireShareOf(group));
-  const std::pair<double, const char*> bounds[] = {
-      {scenario.replicas * cores / mean.busiest_cpu_s, "server CPU"},
-      {scenario.replicas / link_s(mean.busiest_rows), "server link"},
-      {group.workers / client_s, "client CPU"},
-      {group.workers / link_s(mean.rows), "client link"}};
-  const auto& [rate, bound] = *std::min_element(std::begin(bounds), std::end(bounds));
-  return Capacity{rate, bound};
 }
 
 }  // namespace engram::sizing

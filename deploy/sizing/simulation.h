@@ -4,72 +4,14 @@
 #define ENGRAM_DEPLOY_SIZING_SIMULATION_H_
 
 #include <cstdint>
-#include <optional>
-#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "deploy/sizing/costs.h"
 #include "deploy/sizing/latency_histogram.h"
-#include "deploy/sizing/sim_client.h"
-#include "deploy/sizing/step_shape.h"
+#include "deploy/sizing/scenario.h"
 #include "proto/geometry.h"
 
 namespace engram::sizing {
-
-enum class Arrivals {
-  kSteps,    // a worker asks for all layers at once, every step; workers begin at different times
-  kEven,     // one layer's lookup after the other, the same time apart
-  kPoisson,  // the same, times apart exponential
-};
-
-// Workers that do the same. A lookup is one layer's rows of one step.
-struct WorkerGroup {
-  uint32_t workers = 0;
-  StepShape shape;
-  Arrivals arrivals = Arrivals::kSteps;
-  double lookups_per_s = 0;  // of all of them; 0: steps follow each other
-  double wire_share = 0;     // 0: the shape's
-};
-
-struct LostServer {
-  double at_s = 0;     // after the measured time's begin
-  bool silent = true;  // a machine that is gone; else a process: connections are closed at once
-  uint32_t server = 0;
-};
-
-// Replica 0 of every shard is taken away (it answers what it has), comes back, then replica 1: as
-// the chart's StatefulSets do it.
-struct RollingUpdate {
-  double at_s = 0;       // after the measured time's begin
-  double restart_s = 1;  // that each is away
-};
-
-struct Scenario {
-  uint32_t row_bytes = 0;
-  uint32_t shards = 1;
-  uint32_t replicas = 1;
-  std::vector<WorkerGroup> groups;
-  Costs costs;
-  Network network;
-  uint32_t cores = 1;            // of a server
-  double cpu_quota = 0;          // of a server, in cores; 0: none
-  double quota_period_s = 0.1;   // the kernel's default
-  double wake_us = 0;            // CPU of a server for a request that finds a core asleep
-  double service_variation = 0;  // standard deviation of a piece's CPU time over its mean
-  HedgeRules hedge;
-  double timeout_s = 1;    // of a lookup
-  double warm_up_s = 0.5;  // before anything is measured
-  double seconds = 2;      // measured
-  double slice_s = 0;      // of a timeline; 0: none
-  uint64_t seed = 1;
-  std::optional<LostServer> lost;
-  std::optional<RollingUpdate> update;
-
-  // InvalidArgument naming the flag; as Validate of its parts.
-  absl::Status Validate(const Geometry& geometry) const;
-  uint32_t servers() const { return shards * replicas; }
-};
 
 struct TimeSlice {
   double at_s = 0;  // its begin
@@ -98,19 +40,9 @@ struct SimulationResult {
   uint64_t events = 0;
 };
 
-// What a fleet could do for these lookups if nothing ever waited: by its busiest shard's CPU, by
-// links, by the workers' own CPU.
-struct Capacity {
-  double lookups_per_s = 0;
-  std::string bound;  // "server CPU", "server link", "client CPU", "client link"
-};
-
 // The same scenario gives the same result: all chance is drawn from its seed.
 // InvalidArgument: as Scenario::Validate.
 absl::StatusOr<SimulationResult> Simulate(const Geometry& geometry, const Scenario& scenario);
-
-// Of the first group's lookups, drawn as Simulate draws them. The codes of Simulate.
-absl::StatusOr<Capacity> CapacityOf(const Geometry& geometry, const Scenario& scenario);
 
 }  // namespace engram::sizing
 

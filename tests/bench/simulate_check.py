@@ -11,6 +11,7 @@ CPU quota can be set (cgroup version 1, root).
 import argparse
 import contextlib
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -24,9 +25,11 @@ TOKENS = 200  # a lookup's: 4,800 rows
 CALIBRATION_TOKENS = (100, 400)
 QUOTA, PERIOD_MS = 0.05, 100  # of a server: cores; the kernel's default
 DEPTH = 16  # lookups in flight that keep all servers busy
-CALIBRATION_LOAD = 0.7
-FIXED_LOAD = 0.8  # of what the fleet is predicted to do, at which p99 is compared
-SWEEP = (0.4, 0.8, 0.95, 1.1, 1.3)
+CALIBRATION_LOAD = 0.6
+CARRY_MS = 2  # of a quota, by the kernel: a millisecond on each of two CPUs
+VARIATIONS = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
+FIXED_LOAD = 0.6  # of what the fleet is predicted to do, at which p99 is compared
+SWEEP = (0.4, 0.6, 0.8, 1.0, 1.15, 1.3)
 BOUNDS = {"throughput": 0.15, "saturation": 0.15, "p99": 0.30}
 CGROUP = pathlib.Path("/sys/fs/cgroup/cpu")
 
@@ -111,31 +114,37 @@ def line_through(cost_us):
 
 def calibrate(fleet, seconds, seed):
     """Flags of `simulate`, from lookups of two other sizes. Servers that are always busy: their request and row. At a rate
-    that keeps them as busy as the fixed one: the clients', what it costs to wake a server, and what is left of the median
-    time."""
+    that keeps them as busy as the fixed one: the clients', what it costs to wake a server, what is left of the median time,
+    and how much answers must vary to give the p99 of these sizes."""
     busy_us, runs = {}, {}
     for tokens in CALIBRATION_TOKENS:
         full = fleet.saturate(tokens, seconds / 2)
         busy_us[tokens] = full["server_cpu_s_per_gb"] * 1e-3 * ROW_BYTES * tokens * COLUMNS / SHARDS
         rate = CALIBRATION_LOAD * REPLICAS * QUOTA / (busy_us[tokens] * 1e-6)
-        runs[tokens] = fleet.run(tokens, rate, seconds, seed)
+        runs[tokens] = fleet.run(tokens, rate, 2 * seconds, seed)
     request_us, row_ns = line_through(busy_us)
     client_request_us, client_row_ns = line_through({tokens: run["client_cpu_us"] / SHARDS for tokens, run in runs.items()})
     wake_us = statistics.mean(run["server_cpu_us"] / SHARDS - busy_us[tokens] for tokens, run in runs.items())
     flags = {"--request-us": request_us, "--row-ns": row_ns, "--wake-us": max(0.0, wake_us),
              "--client-request-us": client_request_us, "--client-row-ns": client_row_ns, "--lookup-us": 0}
     small = CALIBRATION_TOKENS[0]
-    alone = simulate(fleet, flags, small, runs[small]["offered_per_s"], QUOTA, seconds, seed)
+    alone = simulate(fleet, flags, small, runs[small]["offered_per_s"], QUOTA, 20, seed)
     flags["--lookup-us"] = max(0.0, runs[small]["p50_us"] - alone["lookups"]["p50_us"])
-    return flags
+
+    def tail_off(variation):
+        """How far p99 is off, over both sizes: by its logarithm."""
+        varied = {**flags, "--service-variation": variation}
+        return abs(sum(math.log(run["p99_us"] / simulate(fleet, varied, tokens, run["offered_per_s"], QUOTA, 20, seed)[
+            "lookups"]["p99_us"]) for tokens, run in runs.items()))
+    return {**flags, "--service-variation": min(VARIATIONS, key=tail_off)}
 
 
 def simulate_all(fleet, flags, tokens, quota, seconds, seed, *rates):
     return run_json(fleet.bin / "engramctl", "simulate", "--json", "--like", "v41-flash", "--bucket-floor", 2000,
                     "--tokens", tokens, "--step-ms", 10, "--shards", SHARDS, "--replicas", REPLICAS, "--workers", CLIENTS,
                     "--arrivals", "poisson", "--nic-gbit", 1_000_000, "--rtt-us", 0, "--cpu-quota", quota,
-                    "--quota-period-ms", PERIOD_MS, "--warm-up-s", 1, "--seconds", seconds, "--seed", seed, *rates,
-                    *(part for item in flags.items() for part in item))
+                    "--quota-period-ms", PERIOD_MS, "--quota-carry-ms", CARRY_MS, "--warm-up-s", 1, "--seconds", seconds,
+                    "--seed", seed, *rates,                    *(part for item in flags.items() for part in item))
 
 
 def simulate(fleet, flags, tokens, rate, quota, seconds, seed):
@@ -158,7 +167,7 @@ def one_round(fleet, seconds, seed):
     points = []
     for load in SWEEP:
         rate = load * capacity
-        run = fleet.run(TOKENS, rate, seconds, seed)
+        run = fleet.run(TOKENS, rate, 2 * seconds if load == FIXED_LOAD else seconds, seed)
         # As many simulated seconds as make its own chance small.
         simulated = simulate(fleet, flags, TOKENS, rate, QUOTA, 60, seed)
         points.append({"load": load, "rate": rate, "real": figures(run), "simulated": figures(simulated),

@@ -44,12 +44,16 @@ SimulationResult Simulated(const Scenario& scenario) {
 }
 
 TEST(CpuQuota, ByHand) {
-  CpuQuota quota(0.25, 100, 0);  // 25 of every 100 ns
+  CpuQuota quota(0.25, 100, 0, 0);  // 25 of every 100 ns
   EXPECT_EQ(quota.Finish(10, 20), 30);
   EXPECT_EQ(quota.Finish(40, 10), 105);   // 5 are left, 5 come from the next period
   EXPECT_EQ(quota.Finish(105, 45), 225);  // 20 are left of this period, 25 are the next one's
   EXPECT_EQ(quota.Finish(490, 15), 505);  // a period's end is no end of work
-  CpuQuota none(0, 100, 0);
+  CpuQuota carrying(0.25, 100, 0, 10);
+  EXPECT_EQ(carrying.Finish(10, 5), 15);
+  EXPECT_EQ(carrying.Finish(110, 40), 205);  // 10 of the 20 that were left, 25, 5 of the next
+  EXPECT_EQ(carrying.Finish(300, 40), 405);  // the same again
+  CpuQuota none(0, 100, 0, 0);
   EXPECT_EQ(none.Finish(7, 1000), 1007);
 }
 
