@@ -92,6 +92,7 @@ class ProtoReader {
     const size_t count = bytes.size() / sizeof(T), before = values.size();
     ok_ = ok_ && bytes.size() % sizeof(T) == 0 && count <= max_count - before;
     if (!ok_) return false;
+    if (count == 0) return true;  // Neither may have an address.
     values.resize(before + count);
     std::memcpy(values.data() + before, bytes.data(), bytes.size());
     return true;

@@ -116,10 +116,16 @@ class Run {
   uint32_t Layer() { return input_.Or<uint32_t>(input_.Below(2) == 0 ? 1 : 14); }
   int64_t Id() { return input_.Or<int64_t>(input_.Take<uint16_t>() % 6000); }
 
+  // Any but one that the library would read behind the struct by, as its contract lets it.
+  size_t StructSize(size_t known) {
+    const size_t size = input_.Or(known);
+    return size > known && size <= 4096 ? known : size;
+  }
+
   engram_lookup_options* Options(size_t tokens) {
     if (input_.Below(3) == 0) return nullptr;
     options_ = ENGRAM_LOOKUP_OPTIONS_INIT;
-    options_.struct_size = input_.Or(options_.struct_size);
+    options_.struct_size = StructSize(options_.struct_size);
     options_.timeout_us = input_.Or<int64_t>(kPatience);
     options_.timeout_us = std::clamp<int64_t>(options_.timeout_us, -1, kPatience);
     options_.priority = input_.Or<int32_t>(input_.Below(3));
@@ -192,7 +198,7 @@ class Run {
                        input_.Or<uint8_t>(1) % size_t{64}};
     }
     for (uint8_t& masked : ids.mask) masked = input_.Below(8) == 0 ? 1 : 0;
-    ids.step.struct_size = input_.Or(ids.step.struct_size);
+    ids.step.struct_size = StructSize(ids.step.struct_size);
     ids.step.layers = ids.layers.data();
     ids.step.layer_count = input_.Or<uint8_t>(2) % size_t{3};
     if (input_.Below(2) == 0) ids.step.mask = ids.mask.data();
@@ -266,7 +272,7 @@ class Run {
   void CreateSlot() {
     engram_slot_destroy(std::exchange(slot_, nullptr));
     engram_slot_options options = ENGRAM_SLOT_OPTIONS_INIT;
-    options.struct_size = input_.Or(options.struct_size);
+    options.struct_size = StructSize(options.struct_size);
     const std::array<uint32_t, 2> layers = {Layer(), Layer()};
     options.layers = input_.Below(2) == 0 ? layers.data() : nullptr;
     options.layer_count = options.layers == nullptr ? 0 : input_.Below(3);
@@ -315,7 +321,7 @@ class Run {
     const std::vector<uint32_t> tokens = Tokens();
     engram_lookback state = State();
     engram_prefetch_options options = ENGRAM_PREFETCH_OPTIONS_INIT;
-    options.struct_size = input_.Or(options.struct_size);
+    options.struct_size = StructSize(options.struct_size);
     options.columns = {input_.Or<uint32_t>(0), input_.Or<uint32_t>(kFakeColumns)};
     options.priority = input_.Or<int32_t>(0);
     options.timeout_us = std::clamp<int64_t>(input_.Or<int64_t>(0), -1, kPatience);

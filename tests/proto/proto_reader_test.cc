@@ -33,6 +33,17 @@ TEST(ProtoReader, VarintsAreProtobufs) {
   }
 }
 
+// Neither side has bytes whose address could be taken: the undefined-behaviour sanitizer looks.
+TEST(ProtoReader, APackedFieldMayBeEmpty) {
+  ProtoReader in(absl::string_view("\x42\0", 2));
+  std::vector<uint32_t> values;
+  ASSERT_TRUE(in.Next());
+  EXPECT_TRUE(in.Fixed(8, values));
+  EXPECT_TRUE(values.empty());
+  EXPECT_FALSE(in.Next());
+  EXPECT_TRUE(in.ok());
+}
+
 // What a reader makes of one field; it says no, and nothing can be read after that.
 template <typename Read>
 void ExpectRefused(const std::string& bytes, Read read) {
