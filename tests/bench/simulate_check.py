@@ -3,10 +3,10 @@
 
 simulate_check.py BUILD_DIR [--rounds N] [--seconds S]
 
-In each round: measures what requests and rows cost, by lookups of two other sizes, gives that to `simulate` as flags, and
-runs the same rates for real (`engram-bench steady`) and simulated. Prints one JSON object. Exit code 1 if the median of the rounds is not within
-15 % in throughput and in the saturation point (most lookups done a second), or 30 % in p99 at the fixed rate; 77 where no
-CPU quota can be set (cgroup version 1, root).
+In each round: measures what requests and rows cost, by lookups of two other sizes, gives that to `simulate` as flags,
+and runs the same rates for real (`engram-bench steady`) and simulated. Prints one JSON object. Exit code 1 if the median
+of the rounds is not within 15 % in throughput and in the saturation point (most lookups done a second), or 30 % in p99
+at the fixed rate; 77 where no CPU quota can be set (cgroup version 1, root).
 """
 import argparse
 import contextlib
@@ -24,7 +24,7 @@ COLUMNS, ROW_BYTES = 24, 264
 TOKENS = 200  # a lookup's: 4,800 rows
 CALIBRATION_TOKENS = (100, 400)
 QUOTA, PERIOD_MS = 0.05, 100  # of a server: cores; the kernel's default
-DEPTH = 16  # lookups in flight that keep all servers busy
+DEPTH = 2  # lookups in flight of each client that keep all servers busy
 CALIBRATION_LOAD = 0.6
 CARRY_MS = 2  # of a quota, by the kernel: a millisecond on each of two CPUs
 VARIATIONS = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
@@ -68,8 +68,8 @@ class Fleet:
                     print(f"skipped: no CPU quota can be set: {error}", file=sys.stderr)
                     sys.exit(77)
                 server = subprocess.Popen(
-                    [self.bin / "engramd", "--checkpoint", table, "--threads", "1", "--listen", "127.0.0.1:0", "--shard",
-                     f"{number // REPLICAS}/{SHARDS}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                    [self.bin / "engramd", "--checkpoint", table, "--threads", "1", "--listen", "127.0.0.1:0",
+                     "--shard", f"{number // REPLICAS}/{SHARDS}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
                 stack.callback(self._stop, server)
                 (group / "cgroup.procs").write_text(str(server.pid))
                 self.servers.append(server)
@@ -92,8 +92,14 @@ class Fleet:
             (group / "cpu.cfs_quota_us").write_text(str(round(cores * PERIOD_MS * 1000)) if cores else "-1")
 
     def saturate(self, tokens, seconds):
-        return run_json(self.bin / "engram-bench", "gather", "--servers", ",".join(self.addresses), "--batch",
-                        tokens * COLUMNS, "--depth", DEPTH, "--seconds", seconds, "--no-dedup")
+        """CPU us of a part of a lookup, of servers that are always busy: each client with some lookups in flight."""
+        command = [self.bin / "engram-bench", "gather", "--servers", ",".join(self.addresses),
+                   "--batch", tokens * COLUMNS, "--depth", DEPTH, "--seconds", seconds, "--no-dedup"]
+        clients = [subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+                   for _ in range(CLIENTS)]
+        # Each names the servers' CPU for all clients, and its own bytes.
+        per_gb = 1 / sum(1 / json.loads(client.communicate()[0])["server_cpu_s_per_gb"] for client in clients)
+        return per_gb * 1e-3 * ROW_BYTES * tokens * COLUMNS / SHARDS
 
     def run(self, tokens, rate, seconds, seed):
         before = [cpu_seconds(server.pid) for server in self.servers]
@@ -113,17 +119,17 @@ def line_through(cost_us):
 
 
 def calibrate(fleet, seconds, seed):
-    """Flags of `simulate`, from lookups of two other sizes. Servers that are always busy: their request and row. At a rate
-    that keeps them as busy as the fixed one: the clients', what it costs to wake a server, what is left of the median time,
-    and how much answers must vary to give the p99 of these sizes."""
+    """Flags of `simulate`, from lookups of two other sizes. Servers that are always busy: their request and row. At a
+    rate that keeps them as busy as the fixed one: the clients', what it costs to wake a server, what is left of the
+    median time, and how much answers must vary to give the p99 of these sizes."""
     busy_us, runs = {}, {}
     for tokens in CALIBRATION_TOKENS:
-        full = fleet.saturate(tokens, seconds / 2)
-        busy_us[tokens] = full["server_cpu_s_per_gb"] * 1e-3 * ROW_BYTES * tokens * COLUMNS / SHARDS
+        busy_us[tokens] = fleet.saturate(tokens, seconds)
         rate = CALIBRATION_LOAD * REPLICAS * QUOTA / (busy_us[tokens] * 1e-6)
         runs[tokens] = fleet.run(tokens, rate, 2 * seconds, seed)
     request_us, row_ns = line_through(busy_us)
-    client_request_us, client_row_ns = line_through({tokens: run["client_cpu_us"] / SHARDS for tokens, run in runs.items()})
+    client_us = {tokens: run["client_cpu_us"] / SHARDS for tokens, run in runs.items()}
+    client_request_us, client_row_ns = line_through(client_us)
     wake_us = statistics.mean(run["server_cpu_us"] / SHARDS - busy_us[tokens] for tokens, run in runs.items())
     flags = {"--request-us": request_us, "--row-ns": row_ns, "--wake-us": max(0.0, wake_us),
              "--client-request-us": client_request_us, "--client-row-ns": client_row_ns, "--lookup-us": 0}
@@ -141,10 +147,11 @@ def calibrate(fleet, seconds, seed):
 
 def simulate_all(fleet, flags, tokens, quota, seconds, seed, *rates):
     return run_json(fleet.bin / "engramctl", "simulate", "--json", "--like", "v41-flash", "--bucket-floor", 2000,
-                    "--tokens", tokens, "--step-ms", 10, "--shards", SHARDS, "--replicas", REPLICAS, "--workers", CLIENTS,
-                    "--arrivals", "poisson", "--nic-gbit", 1_000_000, "--rtt-us", 0, "--cpu-quota", quota,
-                    "--quota-period-ms", PERIOD_MS, "--quota-carry-ms", CARRY_MS, "--warm-up-s", 1, "--seconds", seconds,
-                    "--seed", seed, *rates,                    *(part for item in flags.items() for part in item))
+                    "--tokens", tokens, "--step-ms", 10, "--shards", SHARDS, "--replicas", REPLICAS,
+                    "--workers", CLIENTS, "--arrivals", "poisson", "--nic-gbit", 1_000_000, "--rtt-us", 0,
+                    "--cpu-quota", quota, "--quota-period-ms", PERIOD_MS, "--quota-carry-ms", CARRY_MS,
+                    "--warm-up-s", 1, "--seconds", seconds, "--seed", seed, *rates,
+                    *(part for item in flags.items() for part in item))
 
 
 def simulate(fleet, flags, tokens, rate, quota, seconds, seed):
