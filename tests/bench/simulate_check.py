@@ -29,6 +29,7 @@ CALIBRATION_LOAD = 0.6
 CARRY_MS = 2  # of a quota, by the kernel: a millisecond on each of two CPUs
 VARIATIONS = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
 FIXED_LOAD = 0.6  # of what the fleet is predicted to do, at which p99 is compared
+SIMULATED_RUNS = 9  # of each rate, with other seeds; their median
 SWEEP = (0.4, 0.6, 0.8, 1.0, 1.15, 1.3)
 BOUNDS = {"throughput": 0.15, "saturation": 0.15, "p99": 0.30}
 CGROUP = pathlib.Path("/sys/fs/cgroup/cpu")
@@ -173,13 +174,14 @@ def one_round(fleet, seconds, seed):
     capacity = simulate_all(fleet, flags, TOKENS, QUOTA, 1, 1, "--load", 0.5)["capacity"]["lookups_per_s"]
     points = []
     for load in SWEEP:
-        rate = load * capacity
-        run = fleet.run(TOKENS, rate, 2 * seconds if load == FIXED_LOAD else seconds, seed)
-        # As many simulated seconds as make its own chance small.
-        simulated = simulate(fleet, flags, TOKENS, rate, QUOTA, 60, seed)
-        points.append({"load": load, "rate": rate, "real": figures(run), "simulated": figures(simulated),
+        rate, length = load * capacity, 2 * seconds if load == FIXED_LOAD else seconds
+        run = fleet.run(TOKENS, rate, length, seed)
+        # As long as the real run: what is asked too much piles up for so long, and no longer.
+        runs = [figures(simulate(fleet, flags, TOKENS, rate, QUOTA, length, each)) for each in range(SIMULATED_RUNS)]
+        simulated = {name: statistics.median(each[name] for each in runs) for name in runs[0]}
+        points.append({"load": load, "rate": rate, "real": figures(run), "simulated": simulated,
                        "busy_cores": (run["server_cpu_us"] + run["client_cpu_us"]) * run["offered_per_s"] * 1e-6})
-        print(f"load {load:4}: {rate:5.0f}/s; real {figures(run)}; simulated {figures(simulated)}; {run['codes']}",
+        print(f"load {load:4}: {rate:5.0f}/s; real {figures(run)}; simulated {simulated}; {run['codes']}",
               file=sys.stderr)
     fixed = next(point for point in points if point["load"] == FIXED_LOAD)
     most = {who: max(point[who]["done_per_s"] for point in points) for who in ("real", "simulated")}
