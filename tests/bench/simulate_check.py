@@ -4,9 +4,9 @@
 simulate_check.py BUILD_DIR [--rounds N] [--seconds S]
 
 In each round: measures what requests and rows cost, by lookups of two other sizes, gives that to `simulate` as flags,
-and runs the same rates for real (`engram-bench steady`) and simulated. Prints one JSON object. Exit code 1 if the median
-of the rounds is not within 15 % in throughput and in the saturation point (most lookups done a second), or 30 % in p99
-at the fixed rate; 77 where no CPU quota can be set (cgroup version 1, root).
+and runs the same rates for real (`engram-bench steady`) and simulated. Prints one JSON object. Exit code 1 if the
+median of the rounds is not within 15 % in throughput and in the saturation point (most lookups done a second), or 30 %
+in p99 at the fixed rate; 77 where no CPU quota can be set (cgroup version 1, root).
 """
 import argparse
 import contextlib
@@ -70,7 +70,8 @@ class Fleet:
                     sys.exit(77)
                 server = subprocess.Popen(
                     [self.bin / "engramd", "--checkpoint", table, "--threads", "1", "--listen", "127.0.0.1:0",
-                     "--shard", f"{number // REPLICAS}/{SHARDS}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                     "--shard", f"{number // REPLICAS}/{SHARDS}"],
+                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
                 stack.callback(self._stop, server)
                 (group / "cgroup.procs").write_text(str(server.pid))
                 self.servers.append(server)
@@ -189,7 +190,8 @@ def one_round(fleet, seconds, seed):
     def off(field):
         return fixed["simulated"][field] / fixed["real"][field] - 1
     return {"flags": flags, "capacity_per_s": capacity, "points": points, "saturation_per_s": most,
-            "off": {"throughput": off("done_per_s"), "saturation": most["simulated"] / most["real"] - 1, "p99": off("p99_ms")}}
+            "off": {"throughput": off("done_per_s"), "saturation": most["simulated"] / most["real"] - 1,
+                    "p99": off("p99_ms")}}
 
 
 def main():
