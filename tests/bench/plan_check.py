@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds the steps that `engramctl plan` predicts against those that `engram-bench overlap` measures here, now.
 
-plan_check.py BUILD_DIR [--shapes A,B] [--rounds N] [--seconds S] [--report-only]
+plan_check.py BUILD_DIR [--shapes A,B] [--rounds N] [--seconds S]
 
 Measures what requests, rows and a lookup cost by the commands of deploy/SIZING.md, gives them to `plan` as flags, runs
 `overlap`, and prints one JSON object. Exit code 1 if a step is more than 25 % off, or what waiting for rows fetched as
@@ -16,6 +16,7 @@ import sys
 import tempfile
 
 BOUND = 0.25
+SHAPES = ("decode-64-12ms", "prefill-8192", "verify-64x6-12ms", "decode-16-sm100", "decode-64-48ms")
 HELD = ("decode-64-12ms", "prefill-8192")  # also to the cost of waiting
 CALIBRATED_BY = "decode-1-sm100"  # its stall gives what any lookup takes
 ROW_BYTES = 264
@@ -79,7 +80,8 @@ def compare(build, measured, flags):
         for variant in ("needed", "ahead"):
             step, bare = shape["step_ms"][variant], shape["step_ms"]["none"]
             predicted = planned[variant]
-            row = {"shape": shape["shape"], "variant": variant, "step_ms": step, "predicted_step_ms": predicted["step_ms"],
+            row = {"shape": shape["shape"], "variant": variant,
+                   "step_ms": step, "predicted_step_ms": predicted["step_ms"],
                    "cost_ms": step - bare, "predicted_cost_ms": predicted["cost_ms"],
                    "foreign_share": shape["foreign_share"]}
             row["step_off"] = predicted["step_ms"] / step - 1
@@ -94,7 +96,7 @@ def compare(build, measured, flags):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=pathlib.Path)
-    parser.add_argument("--shapes", default="decode-64-12ms,prefill-8192,verify-64x6-12ms,decode-16-sm100,decode-64-48ms")
+    parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1)
     args = parser.parse_args()
@@ -111,7 +113,8 @@ def main():
     for row in result:
         off = "-" if row["cost_off"] is None else f"{100 * row['cost_off']:+.0f} %"
         print(f"{row['shape']:18} {row['variant']:7} step {row['predicted_step_ms']:8.3f} / {row['step_ms']:8.3f} ms "
-              f"({100 * row['step_off']:+.1f} %), cost {row['predicted_cost_ms']:7.3f} / {row['cost_ms']:7.3f} ms ({off})"
+              f"({100 * row['step_off']:+.1f} %), cost {row['predicted_cost_ms']:7.3f} / {row['cost_ms']:7.3f} ms "
+              f"({off})"
               f"{'' if row['held'] else '  NOT HELD'}", file=sys.stderr)
     sys.exit(0 if all(row["held"] for row in result) else 1)
 

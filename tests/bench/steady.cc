@@ -8,6 +8,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -164,6 +165,7 @@ absl::Status SteadyOptions::Validate() const {
 
 absl::StatusOr<nlohmann::json> RunSteady(const SteadyOptions& options) {
   RETURN_IF_ERROR(options.Validate());
+  std::optional<SteadyOutcome> outcome;  // outlives the lookups that report to it
   std::vector<std::unique_ptr<SteadyAsker>> askers;
   for (uint32_t i = 0; i < options.clients; ++i) {
     ASSIGN_OR_RETURN(askers.emplace_back(), SteadyAsker::Connect(options));
@@ -175,7 +177,7 @@ absl::StatusOr<nlohmann::json> RunSteady(const SteadyOptions& options) {
   const SteadyClock::time_point start = SteadyClock::now();
   const SteadyClock::time_point begin = start + absl::ToChronoNanoseconds(options.warm_up);
   const SteadyClock::time_point end = begin + absl::ToChronoNanoseconds(options.time);
-  SteadyOutcome outcome(begin, end);
+  outcome.emplace(begin, end);
   std::vector<SteadyClock::time_point> due;
   for (size_t i = 0; i < askers.size(); ++i) due.push_back(start + Exponential(random, each));
   uint64_t sent = 0;
@@ -191,7 +193,7 @@ absl::StatusOr<nlohmann::json> RunSteady(const SteadyOptions& options) {
       client_cpu_s = OwnCpuSeconds();
       if (pids.has_value()) server_cpu_s = CpuSeconds(*pids);
     }
-    RETURN_IF_ERROR(askers[next]->Submit(due[next], outcome));
+    RETURN_IF_ERROR(askers[next]->Submit(due[next], *outcome));
     sent += measuring ? 1 : 0;
     due[next] += Exponential(random, each);
   }
@@ -204,7 +206,7 @@ absl::StatusOr<nlohmann::json> RunSteady(const SteadyOptions& options) {
   // What is still out ends by its timeout.
   std::this_thread::sleep_until(end + absl::ToChronoNanoseconds(options.timeout));
   askers.clear();
-  nlohmann::json report = outcome.Report(options.time);
+  nlohmann::json report = outcome->Report(options.time);
   report["offered_per_s"] = static_cast<double>(sent) / absl::ToDoubleSeconds(options.time);
   report["client_cpu_s"] = client_cpu_s;
   report["server_cpu_s"] = servers_cpu;

@@ -47,7 +47,8 @@ class Refusals(unittest.TestCase):
                 ((*V41, "--max-utilisation", 1), "--max-utilisation 1"),
                 ((*V41, "--wire-share", 2), "--wire-share 2"),
                 ((*V41, "--price-memory", -1), "--price-memory -1"),
-                ((*V41, "--gpu-nodes", 100000, "--cores", 1), "more shards do not help, more --replicas or --cores do")):
+                ((*V41, "--gpu-nodes", 100000, "--cores", 1),
+                 "more shards do not help, more --replicas or --cores do")):
             self.refuse("plan", *args, said=said)
 
     def test_of_simulate(self):
@@ -158,7 +159,8 @@ class Simulate(unittest.TestCase):
     def test_what_befalls_servers(self):
         even = self.simulate("--rate", 20000)["runs"][0]
         self.assertEqual((even["failed"], even["retries"]), (0, 0))
-        killed = self.simulate("--rate", 20000, "--lose-at-s", 0.1, "--lose-how", "closed", "--slice-ms", 100)["runs"][0]
+        killed = self.simulate("--rate", 20000, "--lose-at-s", 0.1, "--lose-how", "closed", "--slice-ms",
+                               100)["runs"][0]
         self.assertEqual(killed["failed"], 0)
         self.assertGreater(killed["retries"], 0)
         self.assertEqual([slice["at_s"] for slice in killed["timeline"]], [0, 0.1, 0.2])
@@ -169,8 +171,8 @@ class Simulate(unittest.TestCase):
 
     def test_more_servers_a_lookup_are_more_incast(self):
         def wait_us(shards):
-            return self.simulate("--shards", shards, "--replicas", 1, "--nic-gbit", 10, "--rate", 2000)["runs"][0]["incast"][
-                "p99_us"]
+            report = self.simulate("--shards", shards, "--replicas", 1, "--nic-gbit", 10, "--rate", 2000)
+            return report["runs"][0]["incast"]["p99_us"]
         self.assertGreater(wait_us(24), 2 * wait_us(1))
 
     def test_words(self):

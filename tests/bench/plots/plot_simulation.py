@@ -50,7 +50,8 @@ def plot_lost(build, path):
     for label, args in (("machine, second requests", ("--lose-at-s", 0.5)),
                         ("machine, none", ("--lose-at-s", 0.5, "--hedge-share", 0)),
                         ("process", ("--lose-at-s", 0.5, "--lose-how", "closed"))):
-        run = simulate(build, *FLEET, *args, "--load", 0.4, "--seconds", 2, "--slice-ms", 50, "--timeout-ms", 500)["runs"][0]
+        report = simulate(build, *FLEET, *args, "--load", 0.4, "--seconds", 2, "--slice-ms", 50, "--timeout-ms", 500)
+        run = report["runs"][0]
         times = [each["at_s"] for each in run["timeline"]]
         above.plot(times, [each["p99_us"] * 1e-3 for each in run["timeline"]], label=label)
         below.plot(times, [each["failed"] for each in run["timeline"]], label=label)
@@ -64,8 +65,8 @@ def plot_incast(build, path):
     shards = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64]
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for gbit in (25, 100):
-        runs = [simulate(build, "--like", "v41-flash", "--shards", each, "--replicas", 1, "--workers", 32, "--seconds", 0.3,
-                         "--nic-gbit", gbit) for each in shards]
+        runs = [simulate(build, "--like", "v41-flash", "--shards", each, "--replicas", 1, "--workers", 32,
+                         "--seconds", 0.3, "--nic-gbit", gbit) for each in shards]
         axes.plot(shards, [run["runs"][0]["incast"]["p99_us"] for run in runs], marker="o",
                   label=f"p99 of the wait, {gbit} Gbit/s")
         axes.plot(shards, [run["runs"][0]["incast"]["max_bytes"] / 1024 for run in runs], marker=".", linestyle="--",
