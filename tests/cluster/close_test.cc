@@ -7,7 +7,6 @@
 #include <thread>
 
 #include "absl/time/clock.h"
-#include "client/io_thread.h"
 #include "client/prefetch.h"
 #include "tests/cluster/slot_fixture.h"
 
@@ -16,8 +15,8 @@ namespace {
 
 using Code = absl::StatusCode;
 
-constexpr uint32_t kTokens =
-    70;  // 70 x 6 rows x 264 bytes x 2 layers: as much as is copied at once
+// 70 x 6 rows x 264 bytes x 2 layers: as much as is copied at once.
+constexpr uint32_t kTokens = 70;
 
 // As a GPU does: sees every value that a word takes, if it is there for long enough.
 class WordWatcher {
@@ -101,38 +100,6 @@ TEST_F(SlotTest, AWordThatSaidReadyStandsWhenTheClientCloses) {
     }
   }
   RecordProperty("accepted", accepted);
-}
-
-// Whatever the thread has taken it brings to an end, also what comes in its last moments.
-TEST(IoThreadTest, WhatWasSubmittedIsOverWhenItHasClosed) {
-  const ClientOptions options{.servers = {"127.0.0.1:1"}};
-  ASSERT_OK_AND_ASSIGN(const auto credentials, CredentialSource::Create({}));
-  std::mt19937_64 random(32);
-  for (int round = 0; round < 2'000; ++round) {
-    ASSERT_OK_AND_ASSIGN(const std::shared_ptr<IoThread> io,
-                         IoThread::Start(options, credentials.get(), 0));
-    std::vector<std::shared_ptr<Lookup>> lookups;
-    for (int i = 0; i < 4; ++i) {
-      auto& lookup = lookups.emplace_back(std::make_shared<Lookup>(1));
-      lookup->deadline = absl::InfiniteFuture();
-      lookup->dropped = true;  // There is no table to plan with.
-      lookup->owner = io;
-    }
-    std::atomic<bool> go = false;
-    std::thread closer([&, delay = random() % 20'000] {
-      while (!go) {
-      }
-      for (uint64_t i = 0; i < delay; ++i) static_cast<void>(go.load());
-      io->Close();
-    });
-    go = true;
-    std::vector<bool> taken;
-    for (const auto& lookup : lookups) taken.push_back(io->Submit(lookup));
-    closer.join();
-    for (size_t i = 0; i < lookups.size(); ++i) {
-      ASSERT_EQ(lookups[i]->over(), taken[i]) << "round " << round << ", lookup " << i;
-    }
-  }
 }
 
 // The rows of the step before are not left under a word that says "error".
