@@ -20,11 +20,13 @@ SHAPES = ("decode-64-12ms", "prefill-8192", "verify-64x6-12ms", "decode-16-sm100
 HELD = ("decode-64-12ms", "prefill-8192")  # also to the cost of waiting
 CALIBRATED_BY = "decode-1-sm100"  # its stall gives what any lookup takes
 ROW_BYTES = 264
+ROOT = pathlib.Path(__file__).resolve().parents[2]  # of the project, whose data the benchmark takes by default
 
 
 def run_json(*command):
-    done = subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL, text=True)
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode != 0:
+        sys.exit(f"error: {' '.join(map(str, command))} ended with {done.returncode}: {done.stderr.strip()}")
     return json.loads(done.stdout)
 
 
