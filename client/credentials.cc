@@ -1,7 +1,6 @@
 #include "client/credentials.h"
 
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
@@ -11,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "proto/base/pem.h"
 #include "proto/base/status_macros.h"
 
 namespace engram {
@@ -19,38 +19,16 @@ namespace {
 // Ciphertext that one recv may bring.
 constexpr size_t kReadAheadBytes = 256 << 10;
 
-template <auto Free>
-struct Freed {
-  template <typename T>
-  void operator()(T* object) const {
-    Free(object);
-  }
-};
-using Bio = std::unique_ptr<BIO, Freed<BIO_free>>;
-using Certificate = std::unique_ptr<X509, Freed<X509_free>>;
-using Key = std::unique_ptr<EVP_PKEY, Freed<EVP_PKEY_free>>;
-
-Bio Reader(const std::string& pem) {
-  return Bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
-}
-
-// Nobody is there to be asked for one.
-int NoPassphrase(char*, int, int, void*) { return -1; }
-
-Certificate ReadCertificate(BIO* bio) {
-  return Certificate(PEM_read_bio_X509(bio, nullptr, NoPassphrase, nullptr));
-}
-
 absl::Status Wrong(const WatchedFile& file, absl::string_view what) {
   ERR_clear_error();
   return absl::InvalidArgumentError(absl::StrCat(file.path(), " ", what));
 }
 
 absl::Status UseAuthorities(SSL_CTX* context, const WatchedFile& file) {
-  const Bio bio = Reader(file.content());
+  const pem::Bio bio = pem::Reader(file.content());
   X509_STORE* const store = SSL_CTX_get_cert_store(context);
   int count = 0;
-  while (const Certificate authority = ReadCertificate(bio.get())) {
+  while (const pem::Certificate authority = pem::ReadCertificate(bio.get())) {
     X509_STORE_add_cert(store, authority.get());
     ++count;
   }
@@ -59,16 +37,16 @@ absl::Status UseAuthorities(SSL_CTX* context, const WatchedFile& file) {
 }
 
 absl::Status UseCertificate(SSL_CTX* context, const WatchedFile& chain, const WatchedFile& key) {
-  const Bio chain_bio = Reader(chain.content()), key_bio = Reader(key.content());
-  const Certificate leaf = ReadCertificate(chain_bio.get());
+  const pem::Bio chain_bio = pem::Reader(chain.content()), key_bio = pem::Reader(key.content());
+  const pem::Certificate leaf = pem::ReadCertificate(chain_bio.get());
   if (leaf == nullptr || SSL_CTX_use_certificate(context, leaf.get()) != 1) {
     return Wrong(chain, "holds no certificate in PEM");
   }
-  while (const Certificate between = ReadCertificate(chain_bio.get())) {
+  while (const pem::Certificate between = pem::ReadCertificate(chain_bio.get())) {
     SSL_CTX_add1_chain_cert(context, between.get());
   }
   ERR_clear_error();
-  const Key read(PEM_read_bio_PrivateKey(key_bio.get(), nullptr, NoPassphrase, nullptr));
+  const pem::Key read = pem::ReadPrivateKey(key_bio.get());
   if (read == nullptr) return Wrong(key, "holds no private key in PEM without a passphrase");
   if (SSL_CTX_use_PrivateKey(context, read.get()) != 1) {
     return Wrong(key, absl::StrCat("is not the key of ", chain.path()));

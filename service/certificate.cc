@@ -2,8 +2,6 @@
 
 #include <fcntl.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -15,35 +13,16 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "proto/base/file.h"
+#include "proto/base/pem.h"
 #include "proto/base/status_macros.h"
 
 namespace engram {
 namespace {
 
-template <auto Free>
-struct Freed {
-  template <typename T>
-  void operator()(T* object) const {
-    Free(object);
-  }
-};
-using Bio = std::unique_ptr<BIO, Freed<BIO_free>>;
-using Certificate = std::unique_ptr<X509, Freed<X509_free>>;
-using Key = std::unique_ptr<EVP_PKEY, Freed<EVP_PKEY_free>>;
-
-Bio Reader(const std::string& pem) {
-  return Bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
-}
-
-// Nobody is there to be asked for one.
-int NoPassphrase(char*, int, int, void*) { return -1; }
-
-absl::StatusOr<int> CountCertificates(const std::string& pem) {
-  const Bio bio = Reader(pem);
+absl::StatusOr<int> CountCertificates(const std::string& text) {
+  const pem::Bio bio = pem::Reader(text);
   int count = 0;
-  while (Certificate(PEM_read_bio_X509(bio.get(), nullptr, NoPassphrase, nullptr)) != nullptr) {
-    ++count;
-  }
+  while (pem::ReadCertificate(bio.get()) != nullptr) ++count;
   const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
   ERR_clear_error();
   if (count == 0) return absl::InvalidArgumentError("holds no certificate in PEM");
@@ -57,9 +36,9 @@ absl::StatusOr<absl::Time> CheckCertificate(const std::string& chain, const std:
   if (const absl::StatusOr<int> count = CountCertificates(chain); !count.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("the chain ", count.status().message()));
   }
-  const Bio chain_bio = Reader(chain), key_bio = Reader(key);
-  const Certificate leaf(PEM_read_bio_X509(chain_bio.get(), nullptr, NoPassphrase, nullptr));
-  const Key read(PEM_read_bio_PrivateKey(key_bio.get(), nullptr, NoPassphrase, nullptr));
+  const pem::Bio chain_bio = pem::Reader(chain), key_bio = pem::Reader(key);
+  const pem::Certificate leaf = pem::ReadCertificate(chain_bio.get());
+  const pem::Key read = pem::ReadPrivateKey(key_bio.get());
   const bool fits = read != nullptr && X509_check_private_key(leaf.get(), read.get()) == 1;
   ERR_clear_error();
   if (read == nullptr) {
@@ -78,7 +57,7 @@ absl::StatusOr<absl::Time> CheckCertificate(const std::string& chain, const std:
   return end;
 }
 
-absl::Status CheckAuthorities(const std::string& pem) { return CountCertificates(pem).status(); }
+absl::Status CheckAuthorities(const std::string& text) { return CountCertificates(text).status(); }
 
 absl::StatusOr<MemoryFile> MemoryFile::Create() {
   const int fd = memfd_create("engram-certificate", MFD_CLOEXEC);

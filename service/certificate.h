@@ -15,7 +15,7 @@ namespace engram {
 absl::StatusOr<absl::Time> CheckCertificate(const std::string& chain, const std::string& key);
 
 // InvalidArgument: not one certificate in PEM.
-absl::Status CheckAuthorities(const std::string& pem);
+absl::Status CheckAuthorities(const std::string& text);
 
 // A file in memory whose content is replaced as a whole, for libraries that read files by name:
 // gRPC 1.51 takes certificates that change from nowhere else, and drops those that work before it
