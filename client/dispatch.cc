@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "proto/base/retry_after.h"
 #include "proto/base/status_macros.h"
 #include "proto/crc32c.h"
 
@@ -26,6 +27,13 @@ void EncodeIds(const Row* rows, size_t count, uint8_t* out) {
 WirePriority ToWire(LookupPriority priority) {
   return priority == LookupPriority::kDecode ? WirePriority::kDecode : WirePriority::kPrefill;
 }
+
+// Requests that a server had no room for are sent to another at most so often per first one: where
+// one has none, the others seldom have.
+constexpr double kRefusedShare = 0.1;
+
+// A server's hint is of no use beyond that.
+constexpr uint64_t kMaxRetryAfterUs = 3'600'000'000;
 
 // Whether another server may do better: not where the request itself is wrong, or was called off.
 bool IsWorthAnother(const absl::Status& status) {
@@ -49,6 +57,7 @@ Dispatch::Dispatch(const ClientOptions& options, const ServerLink::Shared& share
     : options_(options),
       listener_(listener),
       hedge_budget_(options.hedge_share),
+      refused_budget_(kRefusedShare),
       random_(std::random_device()()),
       servers_(options, {shared.loop, shared.scratch, shared.credentials, &stats_.wire}, resolver,
                this) {}
@@ -68,7 +77,7 @@ absl::Status Dispatch::Send(const std::shared_ptr<Lookup>& lookup, LookupLayer& 
     part->replicated = holders.size() > 1;
     ++layer.requests;
     Ask(part, server, Attempt::Kind::kFirst);
-    if (part->replicated) {
+    if (part->replicated && part->wanted()) {
       const std::optional<size_t> trial = servers_.PickTrial(lookup->priority, holders);
       if (trial.has_value() && *trial != server) Ask(part, *trial, Attempt::Kind::kTrial);
     }
@@ -81,9 +90,30 @@ void Dispatch::Ask(const std::shared_ptr<Part>& part, size_t server, Attempt::Ki
   ++part->attempts;
   part->tried.push_back(server);
   Lane& lane = servers_.LaneTo(server, part->lookup->priority);
-  lane.waiting.push_back(std::make_unique<Attempt>(part, kind, ScatterOf(*part)));
-  lane.bytes_waiting += lane.waiting.back()->scatter.bytes_left();
+  auto attempt = std::make_unique<Attempt>(part, kind, ScatterOf(*part));
+  const uint64_t bytes = attempt->scatter.bytes_left();
+  if (!lane.waiting.empty() || !HasRoom(lane, bytes)) {
+    const absl::Status status = CheckTime(lane, *attempt, lane.bytes());
+    if (!status.ok()) return EndAttempt(server, *attempt, status);
+  }
+  lane.waiting.push_back(std::move(attempt));
+  lane.bytes_waiting += bytes;
   SendWaiting(lane);
+}
+
+absl::Status Dispatch::CheckTime(Lane& lane, const Attempt& attempt, uint64_t bytes_before) {
+  const absl::Time now = absl::Now();
+  const absl::Duration left = attempt.part->lookup->deadline - now;
+  const absl::Duration missing =
+      lane.shedding.Missing(bytes_before + attempt.scatter.bytes_left(), left, now);
+  if (missing == absl::ZeroDuration()) return absl::OkStatus();
+  StatsCounters::Add(stats_.shed, 1);
+  return WithRetryAfter(
+      absl::ResourceExhaustedError(absl::StrCat(
+          "layer ", attempt.part->layer.layer, ": server ", lane.link->label(), " has ",
+          bytes_before, " bytes to answer before ", ToString(attempt.part->segment),
+          ", which would not come in the ", absl::FormatDuration(left), " left")),
+      missing);
 }
 
 RowScatter Dispatch::ScatterOf(const Part& part) {
@@ -100,17 +130,16 @@ void Dispatch::SendWaiting(Lane& lane) {
   while (!lane.waiting.empty() && lane.link->connected()) {
     const uint64_t bytes = lane.waiting.front()->scatter.bytes_left();
     const bool wanted = lane.waiting.front()->part->wanted();
-    if (wanted && lane.bytes_in_flight != 0 &&
-        lane.bytes_in_flight + bytes > options_.credit_bytes) {
-      return;
-    }
+    if (wanted && !HasRoom(lane, bytes)) return;
     std::unique_ptr<Attempt> attempt = std::move(lane.waiting.front());
     lane.waiting.pop_front();
     lane.bytes_waiting -= bytes;
-    if (wanted) {
+    absl::Status status = absl::CancelledError("not wanted any more");
+    if (wanted) status = CheckTime(lane, *attempt, lane.bytes_in_flight);
+    if (status.ok()) {
       SendRequest(lane, std::move(attempt));
     } else {
-      EndAttempt(servers_.ServerOf(lane), *attempt, absl::CancelledError("not wanted any more"));
+      EndAttempt(servers_.ServerOf(lane), *attempt, status);
     }
   }
 }
@@ -141,14 +170,17 @@ void Dispatch::SendRequest(Lane& lane, std::unique_ptr<Attempt> attempt) {
   };
   layer.plan == nullptr ? encode(layer.ids.data()) : encode(layer.plan->rows.data());
   StatsCounters::Add(stats_.requests, 1);
-  if (attempt->kind == Attempt::Kind::kFirst) {
+  if (attempt->kind == Attempt::Kind::kRetry) StatsCounters::Add(stats_.retries, 1);
+  if (attempt->kind == Attempt::Kind::kFirst || attempt->kind == Attempt::Kind::kRetry) {
     hedge_budget_.OnRequest();
+    refused_budget_.OnRequest();
     if (part.replicated && !part.hedged && options_.hedge_share > 0) {
       const absl::Duration after = HedgeAfter(part, attempt->sent);
       due_.push({attempt->sent + after, after, attempt->part});
     }
   }
   lane.bytes_in_flight += attempt->scatter.bytes_left();
+  attempt->bytes_outstanding = lane.bytes_in_flight;
   lane.in_flight.emplace(id, std::move(attempt));
 }
 
@@ -201,6 +233,10 @@ absl::Status Dispatch::OnAnswer(Lane& lane, const StreamResponse& header) {
     attempt->failure = absl::Status(
         static_cast<absl::StatusCode>(header.code),
         absl::StrCat("layer ", layer.layer, ": server ", lane.link->label(), ": ", header.message));
+    if (header.retry_after_us != 0) {
+      attempt->failure = WithRetryAfter(
+          attempt->failure, absl::Microseconds(std::min(header.retry_after_us, kMaxRetryAfterUs)));
+    }
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(CheckPiece(*attempt, header));
@@ -312,8 +348,12 @@ void Dispatch::VerifyPiece(const Lane& lane, Attempt& attempt, size_t end_row) {
 void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& status) {
   const std::shared_ptr<Part> part = attempt.part;
   ended_at_ = absl::Now();
+  Shedding& shedding = servers_.LaneTo(server, part->lookup->priority).shedding;
+  if (ended_at_ > part->lookup->deadline) shedding.OnMiss(ended_at_);
   if (attempt.sent != absl::Time()) {  // It has left.
-    stats_.answers[static_cast<size_t>(AnswerOf(status))].Observe(ended_at_ - attempt.sent);
+    const absl::Duration took = ended_at_ - attempt.sent;
+    stats_.answers[static_cast<size_t>(AnswerOf(status))].Observe(took);
+    if (status.ok()) shedding.OnAnswer(attempt.bytes_outstanding, took);
   }
   --part->attempts;
   const bool won = status.ok() && !part->done;
@@ -326,10 +366,16 @@ void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& s
     return;
   }
   part->error = status;
-  if (IsWorthAnother(status) && Retry(part)) return;
+  if (MayRetry(attempt, status) && Retry(part)) return;
   if (part->attempts != 0) return;  // another may still bring them
   listener_->OnPartFailed(*part, part->error);
   FinishPart(part);
+}
+
+bool Dispatch::MayRetry(const Attempt& attempt, const absl::Status& status) {
+  if (!IsWorthAnother(status)) return false;
+  const bool refused = absl::IsResourceExhausted(status) && attempt.sent != absl::Time();
+  return !refused || refused_budget_.Spend();
 }
 
 // Rows that lie together are asked for together, of any other server that holds them. What was
@@ -375,10 +421,9 @@ void Dispatch::FinishPart(const std::shared_ptr<Part>& part) {
 // What the end of an attempt says of its server.
 void Dispatch::Judge(size_t server, const Attempt& attempt, bool won, const absl::Status& status) {
   const Part& part = *attempt.part;
+  if (attempt.sent == absl::Time()) return;  // What never left says nothing.
   if (!status.ok()) {
-    // A trial that never left says nothing of its server.
-    const bool failed_trial = attempt.kind == Attempt::Kind::kTrial && attempt.sent != absl::Time();
-    if (IsWorthAnother(status) || failed_trial) Strike(server);
+    if (IsWorthAnother(status) || attempt.kind == Attempt::Kind::kTrial) Strike(server);
     return;
   }
   if (!won && attempt.kind != Attempt::Kind::kTrial) return;
@@ -407,8 +452,7 @@ bool Dispatch::Retry(const std::shared_ptr<Part>& part) {
   const absl::StatusOr<size_t> server = servers_.Pick(
       part->lookup->priority, part->segment, servers_.HoldersOf(part->segment), part->tried);
   if (!server.ok()) return false;
-  StatsCounters::Add(stats_.retries, 1);
-  Ask(part, *server, Attempt::Kind::kFirst);
+  Ask(part, *server, Attempt::Kind::kRetry);
   return true;
 }
 

@@ -88,6 +88,13 @@ class Dispatch final : public ServerSet::Listener {
 
   // Asks a server, chosen before.
   void Ask(const std::shared_ptr<Part>& part, size_t server, Attempt::Kind kind);
+  // Whether its credit lets an answer of so many bytes be asked for.
+  bool HasRoom(const Lane& lane, uint64_t bytes) const {
+    return lane.bytes_in_flight == 0 || lane.bytes_in_flight + bytes <= options_.credit_bytes;
+  }
+  // ResourceExhausted, with when to try again: an answer, behind so many bytes of others, would not
+  // come in time.
+  absl::Status CheckTime(Lane& lane, const Attempt& attempt, uint64_t bytes_before);
   void SendWaiting(Lane& lane);
   void SendRequest(Lane& lane, std::unique_ptr<Attempt> attempt);
   void SendCancel(Lane& lane, uint64_t request_id);
@@ -104,6 +111,8 @@ class Dispatch final : public ServerSet::Listener {
 
   // An attempt's one end: answered whole (OK), or why not.
   void EndAttempt(size_t server, Attempt& attempt, const absl::Status& status);
+  // Whether another server is to be asked after an attempt has ended so.
+  bool MayRetry(const Attempt& attempt, const absl::Status& status);
   // What an answer may take by the measure of the quickest healthy server that holds the part's
   // rows, one server left out. Infinite: not known.
   absl::Duration LateAfter(const Part& part, std::optional<size_t> but);
@@ -127,7 +136,8 @@ class Dispatch final : public ServerSet::Listener {
   Listener* const listener_;
   StatsCounters stats_;
   absl::Time ended_at_;  // when the last attempt that has ended did
-  HedgeBudget hedge_budget_;
+  SecondRequestBudget hedge_budget_;
+  SecondRequestBudget refused_budget_;  // of what a server had no room for
   std::priority_queue<SecondRequest> due_;
   std::vector<Lane*> unsent_;
   uint64_t next_request_id_ = 1;

@@ -29,7 +29,7 @@ absl::Duration AnswerTimes::LateAfter(size_t rows) const {
   return absl::Seconds(estimate.mean + 4 * estimate.deviation);
 }
 
-bool HedgeBudget::Spend() {
+bool SecondRequestBudget::Spend() {
   if (share_ <= 0 || tokens_ < 1) return false;
   tokens_ -= 1;
   return true;

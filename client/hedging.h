@@ -34,13 +34,13 @@ class AnswerTimes {
   std::array<Estimate, 33> estimates_;
 };
 
-// Hedged requests (Dean and Barroso, "The Tail at Scale", 2013). A budget keeps second requests to
-// a share of the first ones: a fleet that is slow as a whole must not get twice the work. Pure; not
+// Keeps second requests to a share of the first ones (Dean and Barroso, "The Tail at Scale", 2013):
+// a fleet that is slow, or has no room, as a whole must not get twice the work. Pure; not
 // thread-safe.
-class HedgeBudget {
+class SecondRequestBudget {
  public:
   // `share`: second requests per first one, 0: never.
-  explicit HedgeBudget(double share) : share_(share) {}
+  explicit SecondRequestBudget(double share) : share_(share) {}
 
   // A first request has left.
   void OnRequest() { tokens_ = tokens_ + share_ < kBurst ? tokens_ + share_ : kBurst; }

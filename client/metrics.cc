@@ -31,6 +31,8 @@ constexpr Counter kCounters[] = {
     {"engram_client_hedges_won_total", "Of those, answered first.", &ClientStats::hedges_won},
     {"engram_client_ejections_total", "Servers put aside for being slow or failing.",
      &ClientStats::ejections},
+    {"engram_client_shed_total", "Requests not sent: no answer would have come in time.",
+     &ClientStats::shed},
     {"engram_client_rows_total", "Rows received.", &ClientStats::rows},
     {"engram_client_row_bytes_total", "Bytes of rows received.", &ClientStats::row_bytes},
     {"engram_client_verified_rows_total", "Rows held against their checksums.",

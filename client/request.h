@@ -54,7 +54,8 @@ struct Part {
 // One part, asked of one server: waiting for credit or in flight on one lane.
 struct Attempt {
   enum class Kind {
-    kFirst,  // of its part, or in the place of one that failed
+    kFirst,  // of its part
+    kRetry,  // in the place of one that failed
     kHedge,  // beside one that takes long
     kTrial,  // beside one, for the sake of a server on probation: runs to its end
   };
@@ -65,7 +66,8 @@ struct Attempt {
   const std::shared_ptr<Part> part;
   const Kind kind;
   RowScatter scatter;
-  absl::Time sent;
+  absl::Time sent;                 // unset: it waits
+  uint64_t bytes_outstanding = 0;  // on its lane when it was sent, its own included
   uint32_t next_piece = 0;
   bool checked = false;             // its rows are to be held against their checksums
   std::vector<uint32_t> checksums;  // of the piece that is coming

@@ -19,6 +19,7 @@
 #include "client/server_directory.h"
 #include "client/server_health.h"
 #include "client/server_link.h"
+#include "client/shedding.h"
 #include "proto/base/mutex.h"
 
 namespace engram {
@@ -56,7 +57,8 @@ struct Lane {
   absl::flat_hash_map<uint64_t, std::unique_ptr<Attempt>> in_flight;
   uint64_t bytes_waiting = 0;    // answers to what waits
   uint64_t bytes_in_flight = 0;  // answers, or what is left of them, to what is in flight
-  bool unsent = false;           // it has messages that wait for Flush
+  Shedding shedding;
+  bool unsent = false;  // it has messages that wait for Flush
   // Of the answer that is coming, whose request may have been ended meanwhile.
   uint64_t receiving = 0;  // its request's id
   bool receiving_last = false;

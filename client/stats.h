@@ -86,6 +86,7 @@ struct ClientStats {
   uint64_t hedges = 0;           // sent to another server because one was slow
   uint64_t hedges_won = 0;       // of those, answered first
   uint64_t ejections = 0;        // servers put aside for being slow or failing
+  uint64_t shed = 0;             // requests that were not sent: no answer would have come in time
   uint64_t degraded_tokens = 0;  // tokens, a layer each, that got zeros instead of rows
   uint64_t verified_rows = 0;    // held against their checksums
   uint64_t checksum_failures = 0;
@@ -120,6 +121,7 @@ struct StatsCounters {
   std::atomic<uint64_t> hedges{0};
   std::atomic<uint64_t> hedges_won{0};
   std::atomic<uint64_t> ejections{0};
+  std::atomic<uint64_t> shed{0};
   std::atomic<uint64_t> degraded_tokens{0};
   std::atomic<uint64_t> verified_rows{0};
   std::atomic<uint64_t> checksum_failures{0};
@@ -139,6 +141,7 @@ struct StatsCounters {
     stats.hedges += hedges.load(std::memory_order_relaxed);
     stats.hedges_won += hedges_won.load(std::memory_order_relaxed);
     stats.ejections += ejections.load(std::memory_order_relaxed);
+    stats.shed += shed.load(std::memory_order_relaxed);
     stats.degraded_tokens += degraded_tokens.load(std::memory_order_relaxed);
     stats.verified_rows += verified_rows.load(std::memory_order_relaxed);
     stats.checksum_failures += checksum_failures.load(std::memory_order_relaxed);

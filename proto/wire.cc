@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/base/proto_reader.h"
 #include "proto/base/proto_writer.h"
+#include "proto/base/retry_after.h"
 #include "proto/base/status_macros.h"
 
 namespace engram {
@@ -66,6 +67,7 @@ absl::StatusOr<size_t> DecodeResponseHeader(const uint8_t* data, size_t size, si
   response.kind = ResponseKind::kUnspecified;
   response.code = 0;
   response.message.clear();
+  response.retry_after_us = 0;
   response.piece = 0;
   response.last = false;
   response.failures.clear();
@@ -103,6 +105,9 @@ absl::StatusOr<size_t> DecodeResponseHeader(const uint8_t* data, size_t size, si
         break;
       case 9:
         ok = at_rows = in.Length(response.rows_bytes);
+        break;
+      case 10:
+        ok = in.Uint(response.retry_after_us);
         break;
       default:
         ok = in.Skip();
@@ -153,6 +158,10 @@ std::string EncodeErrorAnswer(uint64_t request_id, const absl::Status& status) {
   end = WriteUint(2, static_cast<uint32_t>(ResponseKind::kAnswer), end);
   end = WriteUint(3, static_cast<uint32_t>(status.code()), end);
   end = WriteUint(6, 1, end);
+  const absl::Duration retry_after = RetryAfter(status);
+  if (retry_after > absl::ZeroDuration()) {
+    end = WriteUint(10, static_cast<uint64_t>(absl::ToInt64Microseconds(retry_after)), end);
+  }
   end = WriteLengthTag(4, message.size(), end);
   std::string out;
   AppendTo(out, buffer, end);

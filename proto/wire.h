@@ -64,6 +64,7 @@ struct StreamResponse {
   ResponseKind kind = ResponseKind::kUnspecified;
   uint32_t code = 0;  // a google.rpc.Code
   std::string message;
+  uint64_t retry_after_us = 0;  // of an error; 0: it does not say
   uint32_t piece = 0;
   bool last = false;
   std::vector<std::pair<uint32_t, uint32_t>> failures;  // (position, code)
@@ -90,7 +91,8 @@ size_t EncodeAnswerHeader(uint64_t request_id, uint32_t piece, bool last,
                           std::span<const std::pair<uint32_t, uint32_t>> failures,
                           std::span<const uint32_t> checksums, uint64_t rows_bytes, uint8_t* out);
 
-// Whole messages without rows: a request's one last answer when it failed, and the drain notice.
+// Whole messages without rows: a request's one last answer when it failed, with its RetryAfter, and
+// the drain notice.
 std::string EncodeErrorAnswer(uint64_t request_id, const absl::Status& status);
 std::string EncodeDrainNotice();
 

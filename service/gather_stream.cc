@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "proto/base/retry_after.h"
 #include "proto/base/status_macros.h"
 #include "proto/grpc_status.h"
 #include "service/admission.h"
@@ -156,14 +157,20 @@ absl::Status GatherStream::Admit(Pending& admitted) {
     return absl::UnavailableError("the server is draining; nothing was started");
   }
   if (pending() >= context_.options.max_requests_in_flight) {
-    return absl::ResourceExhaustedError(absl::StrCat("more than ",
-                                                     context_.options.max_requests_in_flight,
-                                                     " requests are in flight on this stream"));
+    return Refused(absl::ResourceExhaustedError(
+        absl::StrCat("more than ", context_.options.max_requests_in_flight,
+                     " requests are in flight on this stream")));
   }
   ASSIGN_OR_RETURN(admitted.generation,
                    AdmitGather(context_.table, context_.Held(), request.digest, request.layer,
                                request.flags, request.rows, request.wide_rows));
-  return share_ == nullptr ? absl::OkStatus() : share_->Take(admitted.rows());
+  if (share_ == nullptr) return absl::OkStatus();
+  const absl::Status taken = share_->Take(admitted.rows());
+  return taken.ok() ? taken : Refused(taken);
+}
+
+absl::Status GatherStream::Refused(absl::Status error) const {
+  return WithRetryAfter(std::move(error), absl::Nanoseconds(usual_ns_));
 }
 
 void GatherStream::CancelRequest(uint64_t request_id) {
@@ -415,6 +422,7 @@ void GatherStream::CountAnswered() {
   const int64_t now_ns = absl::GetCurrentTimeNanos();
   const int64_t took_ns = now_ns - request.received_ns;
   request.send_ns = took_ns - request.queue_ns - request.gather_ns;
+  usual_ns_ += (std::max<int64_t>(0, took_ns) - usual_ns_) / 8;
   observe(counters.duration, took_ns);
   observe(counters.queue, request.queue_ns);
   observe(counters.gather, request.gather_ns);

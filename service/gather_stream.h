@@ -148,6 +148,8 @@ class GatherStream final : public LongCall {
   void EndIfQuiet();
   bool can_write() const { return !writing_ && !broken_ && !finishing_; }
   size_t pending() const { return decode_.size() + prefill_.size(); }
+  // `error`, with when to ask again: not before some of what is in flight has been answered.
+  absl::Status Refused(absl::Status error) const;
   // Counts the request whose last piece has been written.
   void CountAnswered();
   // Ends the life of a request in flight.
@@ -179,6 +181,7 @@ class GatherStream final : public LongCall {
   bool has_written_ = false;  // the call's headers are out
   // What is being written is the last of a request, whose times these were.
   bool writing_last_ = false;
+  int64_t usual_ns_ = 0;                         // what requests have taken of late, smoothed
   SlowRequest written_request_;                  // without its peer and what sending took
   std::unique_ptr<ClientLimits::Stream> share_;  // of the client; null: without bounds
   bool noticed_ = false;                         // the drain notice was queued

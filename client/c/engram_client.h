@@ -65,7 +65,7 @@ extern "C" {
 /* The ABI of this header. Programs built with major M and any minor up to the library's run with
  * it; the SONAME is libengram_client.so.M. */
 #define ENGRAM_ABI_MAJOR 1
-#define ENGRAM_ABI_MINOR 2
+#define ENGRAM_ABI_MINOR 3
 #define ENGRAM_ABI_VERSION (ENGRAM_ABI_MAJOR * 1000 + ENGRAM_ABI_MINOR)
 
 /* ENGRAM_ABI_VERSION of the library. */
@@ -102,6 +102,9 @@ typedef struct engram_status engram_status;
 ENGRAM_API engram_code engram_status_code(const engram_status* status); /* NULL: ENGRAM_OK */
 /* UTF-8, until the status is freed; "" for NULL. */
 ENGRAM_API const char* engram_status_message(const engram_status* status);
+/* RESOURCE_EXHAUSTED: after how many microseconds trying again may help, as far as it is known; else
+ * 0. Since 1.3. */
+ENGRAM_API int64_t engram_status_retry_after_us(const engram_status* status);
 ENGRAM_API void engram_status_free(engram_status* status); /* NULL: nothing */
 /* "INVALID_ARGUMENT"; "UNKNOWN" for what is no code. Static. */
 ENGRAM_API const char* engram_code_name(engram_code code);

@@ -41,11 +41,14 @@ class [[nodiscard]] Status {
                                                                               engram_status_free);
     code_ = engram_status_code(status);
     message_ = engram_status_message(status);
+    retry_after_ = std::chrono::microseconds(engram_status_retry_after_us(status));
   }
 
   bool ok() const { return code_ == ENGRAM_OK; }
   engram_code code() const { return code_; }
   const std::string& message() const { return message_; }
+  // RESOURCE_EXHAUSTED: when trying again may help; 0: not known.
+  std::chrono::microseconds retry_after() const { return retry_after_; }
   // "UNAVAILABLE: no server ..."; "OK".
   std::string ToString() const {
     return ok() ? "OK" : std::string(engram_code_name(code_)) + ": " + message_;
@@ -54,6 +57,7 @@ class [[nodiscard]] Status {
  private:
   engram_code code_ = ENGRAM_OK;
   std::string message_;
+  std::chrono::microseconds retry_after_{0};
 };
 
 // A value, or why there is none. The value may be used only where ok().

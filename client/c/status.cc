@@ -1,6 +1,7 @@
 #include "client/c/status.h"
 
 #include "absl/strings/str_cat.h"
+#include "proto/base/retry_after.h"
 #include "proto/version.h"
 
 namespace engram {
@@ -8,8 +9,8 @@ namespace engram {
 engram_status* NewStatus(const absl::Status& status) noexcept {
   if (status.ok()) return nullptr;
   try {
-    return new engram_status{static_cast<engram_code>(status.code()),
-                             std::string(status.message())};
+    return new engram_status{static_cast<engram_code>(status.code()), std::string(status.message()),
+                             absl::ToInt64Microseconds(RetryAfter(status))};
   } catch (const std::bad_alloc&) {
     return OutOfMemory();
   }
@@ -48,6 +49,10 @@ engram_code engram_status_code(const engram_status* status) {
 
 const char* engram_status_message(const engram_status* status) {
   return status == nullptr ? "" : status->message.c_str();
+}
+
+int64_t engram_status_retry_after_us(const engram_status* status) {
+  return status == nullptr ? 0 : status->retry_after_us;
 }
 
 void engram_status_free(engram_status* status) {

@@ -14,6 +14,7 @@
 struct engram_status {
   engram_code code = ENGRAM_UNKNOWN;
   std::string message;
+  int64_t retry_after_us = 0;
 };
 
 namespace engram {

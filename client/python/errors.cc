@@ -13,15 +13,18 @@ PyObject* engram_error = nullptr;
 void BindErrors(py::module_& module) {
   py::dict attributes;
   attributes["code"] = "UNKNOWN";
+  attributes["retry_after"] = py::none();
   engram_error = PyErr_NewExceptionWithDoc(
       "engram_client.EngramError",
-      "A lookup or connection has failed. `code`: the status code's name, \"UNAVAILABLE\".",
+      "A lookup or connection has failed. `code`: the status code's name, \"UNAVAILABLE\". "
+      "`retry_after`: of RESOURCE_EXHAUSTED, the seconds after which trying again may help; None "
+      "where that is not known.",
       PyExc_Exception, attributes.ptr());
   if (engram_error == nullptr) throw py::error_already_set();
   module.attr("EngramError") = py::handle(engram_error);
 }
 
-void Raise(engram_code code, const std::string& message) {
+void Raise(engram_code code, const std::string& message, std::chrono::microseconds retry_after) {
   const std::string name = engram_code_name(code);
   // Messages hold what servers and files say: whatever is no UTF-8 is replaced.
   const std::string text = name + ": " + message;
@@ -30,6 +33,9 @@ void Raise(engram_code code, const std::string& message) {
   if (!said) throw py::error_already_set();
   const py::object error = py::handle(engram_error)(said);
   error.attr("code") = name;
+  if (retry_after.count() > 0) {
+    error.attr("retry_after") = std::chrono::duration<double>(retry_after).count();
+  }
   PyErr_SetObject(engram_error, error.ptr());
   throw py::error_already_set();
 }

@@ -16,7 +16,7 @@ SimClients::SimClients(uint32_t clients, uint32_t shards, uint32_t replicas,
       usable_(size_t{shards} * replicas, true),
       peers_(clients * usable_.size()),
       times_(replicas > 1 ? peers_.size() : 0),
-      budgets_(clients, HedgeBudget(rules.share)),
+      budgets_(clients, SecondRequestBudget(rules.share)),
       turns_(clients) {}
 
 std::optional<uint32_t> SimClients::Pick(uint32_t client, uint32_t shard, uint32_t tried) {

@@ -41,7 +41,7 @@ class SimClients {
   }
   bool healthy(uint32_t client, uint32_t server) { return PeerOf(client, server).health.healthy(); }
   Nanos answered_at(uint32_t client, uint32_t server) { return PeerOf(client, server).answered_at; }
-  HedgeBudget& budget(uint32_t client) { return budgets_[client]; }
+  SecondRequestBudget& budget(uint32_t client) { return budgets_[client]; }
 
   // After what time an answer of so many rows counts as late: by the quickest healthy server of the
   // shard, `but` left out. nullopt: not known.
@@ -72,7 +72,7 @@ class SimClients {
   std::vector<bool> usable_;
   std::vector<Peer> peers_;         // [clients, servers]
   std::vector<AnswerTimes> times_;  // the same; none where no server has a replica
-  std::vector<HedgeBudget> budgets_;
+  std::vector<SecondRequestBudget> budgets_;
   std::vector<uint32_t> turns_;
 };
 

@@ -27,8 +27,8 @@ TEST(AnswerTimes, SizesAreApart) {
   EXPECT_EQ(times.LateAfter(0), absl::InfiniteDuration());
 }
 
-TEST(HedgeBudget, IsAShareOfTheRequests) {
-  HedgeBudget budget(0.05);
+TEST(SecondRequestBudget, IsAShareOfTheRequests) {
+  SecondRequestBudget budget(0.05);
   int burst = 0;
   while (budget.Spend()) ++burst;
   EXPECT_EQ(burst, 16);
@@ -40,8 +40,8 @@ TEST(HedgeBudget, IsAShareOfTheRequests) {
   EXPECT_NEAR(spent, 50, 1);
 }
 
-TEST(HedgeBudget, AShareOfNoneIsNever) {
-  HedgeBudget budget(0);
+TEST(SecondRequestBudget, AShareOfNoneIsNever) {
+  SecondRequestBudget budget(0);
   EXPECT_FALSE(budget.Spend());
 }
 

@@ -20,13 +20,16 @@ namespace engram {
 // What a call has returned, taken over and freed.
 struct Said {
   Said(engram_status* status)  // NOLINT: as calls return it
-      : code(engram_status_code(status)), message(engram_status_message(status)) {
+      : code(engram_status_code(status)),
+        message(engram_status_message(status)),
+        retry_after_us(engram_status_retry_after_us(status)) {
     engram_status_free(status);
   }
   bool ok() const { return code == ENGRAM_OK; }
 
   engram_code code;
   std::string message;
+  int64_t retry_after_us;
 };
 inline std::ostream& operator<<(std::ostream& out, const Said& said) {
   return out << engram_code_name(said.code) << ": " << said.message;

@@ -210,7 +210,7 @@ TEST_F(ClientCTest, MetricsAreVisited) {
   ASSERT_FINE(engram_client_visit_metrics(client_.get(), visit, &before));
   for (const char* const name :
        {"requests_total", "retries_total", "hedges_total", "hedges_won_total", "ejections_total",
-        "degraded_tokens_total", "verified_rows_total", "checksum_failures_total",
+        "shed_total", "degraded_tokens_total", "verified_rows_total", "checksum_failures_total",
         "row_bytes_total", "cache_bytes", "prefetch_bytes", "missing_rows"}) {
     EXPECT_EQ(before.at(absl::StrCat("engram_client_", name)), 0) << name;
   }

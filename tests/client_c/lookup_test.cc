@@ -1,4 +1,5 @@
 // Tickets: rows by ids of every kind and by tokens, and what is wrong with a lookup.
+#include "proto/base/retry_after.h"
 #include "tests/client_c/c_fixture.h"
 
 namespace engram {
@@ -22,6 +23,23 @@ TEST_F(ClientCTest, RowsComeInRequestOrder) {
     EXPECT_EQ(Text(out_second), Rows(14, second));
   }
   EXPECT_THAT(Said(engram_ticket_wait(ticket_.get(), 2, 0)), Is(ENGRAM_NOT_FOUND, "layer 2"));
+}
+
+TEST_F(ClientCTest, WhatThereIsNoRoomForSaysWhenToTryAgain) {
+  const std::vector<int64_t> ids = {5};
+  std::vector<uint8_t> out(kFakeRowBytes);
+  const engram_rows rows = {1, 0, ids.data(), 1, out.data(), out.size()};
+  const auto look_up = [&](const absl::Status& status) {
+    cluster_.store(0).FailWith(status);
+    EXPECT_THAT(engram_client_submit_rows(client_.get(), &rows, 1, nullptr, ticket_.get()),
+                IsFine());
+    return Said(engram_ticket_wait_all(ticket_.get(), ENGRAM_FOREVER));
+  };
+  const Said refused =
+      look_up(WithRetryAfter(absl::ResourceExhaustedError("no room"), absl::Milliseconds(3)));
+  EXPECT_THAT(refused, Is(ENGRAM_RESOURCE_EXHAUSTED, "no room"));
+  EXPECT_EQ(refused.retry_after_us, 3000);
+  EXPECT_EQ(look_up(absl::DataLossError("lost")).retry_after_us, 0);
 }
 
 TEST_F(ClientCTest, IdsOfEveryWidthStrideAndBase) {

@@ -20,6 +20,7 @@ TEST(AbiTest, CodesAreThoseOfGrpc) {
   EXPECT_STREQ(engram_code_name(17), "UNKNOWN");
   EXPECT_EQ(engram_status_code(nullptr), ENGRAM_OK);
   EXPECT_STREQ(engram_status_message(nullptr), "");
+  EXPECT_EQ(engram_status_retry_after_us(nullptr), 0);
   engram_status_free(nullptr);
 }
 

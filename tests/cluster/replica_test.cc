@@ -8,6 +8,7 @@
 
 #include "absl/time/clock.h"
 #include "client/client.h"
+#include "proto/base/retry_after.h"
 #include "tests/cluster/lookup_helpers.h"
 #include "tests/cluster/test_cluster.h"
 #include "tests/support/status_matchers.h"
@@ -94,6 +95,23 @@ TEST(ReplicaTest, WhatOneServerCannotGiveTheOtherGives) {
     for (int i = 0; i < 10; ++i) ExpectLookup(*client);
     EXPECT_GT(client->stats().retries, 0u);
   }
+}
+
+// Both are asked for each request, were there no bound: twice the work where there is too much.
+TEST(ReplicaTest, WhereNoServerHasRoomFewRequestsAreSentTwice) {
+  TestCluster cluster(1, 0, 2);
+  cluster.disturbance(0).failure = Code::kResourceExhausted;
+  cluster.disturbance(1).failure = Code::kResourceExhausted;
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  std::vector<uint8_t> out;
+  constexpr int kLookups = 400;
+  for (int i = 0; i < kLookups; ++i) {
+    const absl::Status status = LookUp(*client, 1, {1, 2, 3}, out);
+    ASSERT_THAT(status, StatusIs(Code::kResourceExhausted, "server 127.0.0.1:"));
+    EXPECT_EQ(RetryAfter(status), kFailureRetryAfter);
+  }
+  EXPECT_GT(client->stats().retries, 0u);
+  EXPECT_LE(client->stats().retries, 16 + kLookups / 8);  // a burst, and a tenth of the requests
 }
 
 TEST(ReplicaTest, WhereAllFailTheErrorNamesTheServer) {

@@ -22,8 +22,17 @@ SHED = {"OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
 
 
 @contextlib.contextmanager
-def throttled(server, seed):
-    group = CGROUP / f"engram-faults-{seed}-{os.getpid()}"
+def throttled(servers, seed):
+    """Each server has CPU_SHARE of a core."""
+    with contextlib.ExitStack() as stack:
+        for server in servers:
+            stack.enter_context(throttled_one(server, seed))
+        yield
+
+
+@contextlib.contextmanager
+def throttled_one(server, seed):
+    group = CGROUP / f"engram-faults-{seed}-{server.pid}"
     try:
         group.mkdir()
         (group / "cpu.cfs_period_us").write_text("20000")
@@ -32,7 +41,7 @@ def throttled(server, seed):
     except OSError as error:
         raise Skip(f"no CPU quota can be set: {error}") from error
     try:
-        yield group
+        yield
     finally:
         (CGROUP / "cgroup.procs").write_text(str(server.pid))
         group.rmdir()
@@ -78,26 +87,30 @@ class Load:
                 / max(1, sum(each["engram_client_requests_total"] for each in counters))}
 
 
-def goodput(run):
-    with run.fleet(shards=1, replicas=1, bucket_floor=2000) as fleet:
-        (server,) = fleet.servers
-        with throttled(server, run.seed):
+def grown_by(servers, before):
+    return max(server.memory("VmHWM") - rss for server, rss in zip(servers, before, strict=True))
+
+
+def goodput(run, replicas=1):
+    with run.fleet(shards=1, replicas=replicas, bucket_floor=2000) as fleet:
+        with throttled(fleet.servers, run.seed):
             seconds = run.seconds(2, 10)
             with Load(run, fleet, 400, 3) as probe:
                 capacity = probe.result()["goodput"]
-            check(capacity > 0, "a throttled server answers nothing")
-            steps, before = {}, server.memory("VmRSS")
+            check(capacity > 0, "throttled servers answer nothing")
+            steps, before = {}, [server.memory("VmRSS") for server in fleet.servers]
             for multiple in run.seconds((1, 20), (1, 2, 5, 10, 20)):
                 with Load(run, fleet, multiple * capacity, seconds) as load:
                     steps[multiple] = load.result()
                 print(f"    {multiple}x: {json.dumps(steps[multiple])}", flush=True)
-            grown = server.memory("VmHWM") - before
+            grown = grown_by(fleet.servers, before)
         peak = max(step["goodput"] for step in steps.values())
         share = steps[20]["goodput"] / peak
         codes = {code for step in steps.values() for code in step["codes"]}
         text = "; ".join(f"{multiple}x: {step['sent_per_s']:.0f}/s sent, {step['goodput']:.0f}/s good, "
                          f"p99 {step['p99_ms']:.0f} ms, {step['codes']}" for multiple, step in steps.items())
-        run.note(f"{LOADERS} clients, open loop, 4,096 rows a lookup, 0.5 s each, of a server with {CPU_SHARE} cores "
+        of = "a server" if replicas == 1 else f"{replicas} replicas"
+        run.note(f"{LOADERS} clients, open loop, 4,096 rows a lookup, 0.5 s each, of {of} with {CPU_SHARE} cores "
                  f"({capacity:.0f} lookups/s)",
                  f"{text}; at 20x {share:.2f} of the peak; retries {steps[20]['retries']:.3f} of requests; "
                  f"memory grew by {grown >> 20} MiB", wrong=sum(step["wrong"] for step in steps.values()),
@@ -109,11 +122,14 @@ def goodput(run):
         check(not run.long or share >= 0.9, f"at 20x {share:.2f} of the goodput at its peak")
 
 
+def goodput_of_two(run):
+    goodput(run, replicas=2)
+
+
 def decode_first(run):
     """Decode lookups while prefill alone would take the server 20 times over."""
     with run.fleet(shards=1, replicas=1, bucket_floor=2000) as fleet:
-        (server,) = fleet.servers
-        with throttled(server, run.seed):
+        with throttled(fleet.servers, run.seed):
             with Load(run, fleet, 400, 3) as probe:
                 capacity = probe.result()["goodput"]
             seconds = run.seconds(3, 20)
@@ -158,7 +174,8 @@ def reads_nothing(run):
           in_flight=1000, read_every_s=5)
 
 
-FAULTS = {function.__name__: function for function in (goodput, decode_first, thousand_outstanding, reads_nothing)}
+FAULTS = {function.__name__: function
+          for function in (goodput, goodput_of_two, decode_first, thousand_outstanding, reads_nothing)}
 
 if __name__ == "__main__":
     main("overload", FAULTS)

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "engram/v1/engram.pb.h"
+#include "proto/base/retry_after.h"
 #include "tests/support/status_matchers.h"
 
 namespace engram {
@@ -194,7 +195,14 @@ TEST(WireResponse, ErrorsFailuresAndNotices) {
   EXPECT_EQ(response.request_id, 9u);
   EXPECT_EQ(response.code, 5u);
   EXPECT_EQ(response.message, "no layer 3");
+  EXPECT_EQ(response.retry_after_us, 0u);
   EXPECT_TRUE(response.last);
+
+  const absl::Status refused =
+      WithRetryAfter(absl::ResourceExhaustedError("no room"), absl::Nanoseconds(2'000'500));
+  ASSERT_THAT(DecodeResponse(EncodeErrorAnswer(9, refused), response), IsOk());
+  EXPECT_EQ(response.retry_after_us, 2001u);
+  EXPECT_EQ(response.message, "no room");
 
   ASSERT_THAT(DecodeResponse(EncodeDrainNotice(), response), IsOk());
   EXPECT_EQ(response.kind, ResponseKind::kDraining);

@@ -73,8 +73,15 @@ TEST(StreamSharing, MoreRequestsThanAllowedAreRefused) {
   EXPECT_EQ(received.answers[1].rows, FirstRows(kManyRows));
   EXPECT_EQ(received.answers[2].code, 0u);
   EXPECT_EQ(received.answers[3].code, Number(StatusCode::kResourceExhausted));
-  stream.Send(server.Request(4, 1));
-  EXPECT_EQ(stream.ReceiveAnswer(4).code, 0u);
+  // What is refused is told when to come again: after what requests have taken so far.
+  EXPECT_EQ(received.answers[3].retry_after_us, 0u);
+  for (const uint64_t id : {4, 5, 6}) stream.Send(server.Request(id, kManyRows));
+  received = ReceiveAll(stream, 3);
+  EXPECT_EQ(received.answers[6].code, Number(StatusCode::kResourceExhausted));
+  EXPECT_GT(received.answers[6].retry_after_us, 0u);
+  EXPECT_LT(received.answers[6].retry_after_us, 60'000'000u);
+  stream.Send(server.Request(7, 1));
+  EXPECT_EQ(stream.ReceiveAnswer(7).code, 0u);
 }
 
 // The id's one last answer belongs to the first use: the second is told under no id.

@@ -120,6 +120,7 @@ void TestStream::Add(const v1::GatherStreamResponse& response, Answer& answer) {
   ++answer.pieces;
   answer.code = response.code();
   answer.message = response.message();
+  answer.retry_after_us = response.retry_after_us();
   answer.rows += response.rows();
   answer.checksums.insert(answer.checksums.end(), response.checksums().begin(),
                           response.checksums().end());

@@ -61,6 +61,7 @@ std::unique_ptr<grpc::ClientContext> TestContext();
 struct Answer {
   uint32_t code = 0;
   std::string message;
+  uint64_t retry_after_us = 0;
   std::string rows;
   std::vector<uint32_t> checksums;
   uint32_t pieces = 0;

@@ -12,11 +12,14 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "proto/base/retry_after.h"
 #include "storage/row_store.h"
 
 namespace engram {
 
 // What is wrong with a store; any thread, at any time.
+inline constexpr absl::Duration kFailureRetryAfter = absl::Milliseconds(7);
+
 struct Disturbance {
   std::atomic<int64_t> delay_us{0};  // of every gather
   std::atomic<absl::StatusCode> failure{absl::StatusCode::kOk};
@@ -55,7 +58,9 @@ class DisturbedRowStore final : public RowStore {
     ++disturbance_->gathers;
     absl::SleepFor(absl::Microseconds(disturbance_->delay_us.load()));
     const absl::StatusCode failure = disturbance_->failure;
-    if (failure != absl::StatusCode::kOk) return absl::Status(failure, "made to fail");
+    if (failure != absl::StatusCode::kOk) {
+      return WithRetryAfter(absl::Status(failure, "made to fail"), kFailureRetryAfter);
+    }
     const absl::Status status = store_->Gather(layer, rows, out, checksums);
     if (disturbance_->flips_a_bit && !rows.empty()) out[5] ^= 1;
     return status;
