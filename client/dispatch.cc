@@ -366,7 +366,11 @@ void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& s
     return;
   }
   part->error = status;
-  if (MayRetry(attempt, status) && Retry(part)) return;
+  const bool sent = attempt.sent != absl::Time();
+  if (MayRetry(attempt, status) &&
+      AskAnother(part, sent ? Attempt::Kind::kRetry : Attempt::Kind::kFirst)) {
+    return;
+  }
   if (part->attempts != 0) return;  // another may still bring them
   listener_->OnPartFailed(*part, part->error);
   FinishPart(part);
@@ -394,7 +398,7 @@ void Dispatch::AskForLost(size_t server, const Attempt& attempt) {
     part->lost_by = part->tried;
     part->error = attempt.lost_why;
     ++whole.layer.requests;
-    if (!Retry(part)) {
+    if (!AskAnother(part, Attempt::Kind::kRetry)) {
       listener_->OnPartFailed(*part, part->error);
       FinishPart(part);
     }
@@ -448,11 +452,11 @@ void Dispatch::Judge(size_t server, const Attempt& attempt, bool won, const absl
   }
 }
 
-bool Dispatch::Retry(const std::shared_ptr<Part>& part) {
+bool Dispatch::AskAnother(const std::shared_ptr<Part>& part, Attempt::Kind kind) {
   const absl::StatusOr<size_t> server = servers_.Pick(
       part->lookup->priority, part->segment, servers_.HoldersOf(part->segment), part->tried);
   if (!server.ok()) return false;
-  Ask(part, *server, Attempt::Kind::kRetry);
+  Ask(part, *server, kind);
   return true;
 }
 

@@ -120,8 +120,9 @@ class Dispatch final : public ServerSet::Listener {
   absl::Duration HedgeAfter(const Part& part, absl::Time sent);
   void Judge(size_t server, const Attempt& attempt, bool won, const absl::Status& status);
   void FinishPart(const std::shared_ptr<Part>& part);
-  // Asks another server in the place of one that has failed; false: there is none.
-  bool Retry(const std::shared_ptr<Part>& part);
+  // Asks another server in the place of one that has failed, or was never sent anything; false:
+  // there is none.
+  bool AskAnother(const std::shared_ptr<Part>& part, Attempt::Kind kind);
   // Asks another server beside one that takes long; one that was put aside only where that is said.
   void Hedge(const std::shared_ptr<Part>& part, bool also_aside);
   // The server asked for the part, if it has answered nobody since. One that is busy answers
