@@ -3,15 +3,12 @@
 namespace engram {
 
 // Few bytes take longer, a byte, than many: they tell that it is faster than was thought, never
-// that it is slower. Down it goes at once, for what was refused meanwhile would have come.
+// that it is slower.
 void Shedding::OnAnswer(uint64_t bytes, absl::Duration took) {
   if (bytes == 0) return;
   const double sample = absl::ToDoubleSeconds(took) / static_cast<double>(bytes);
-  if (sample <= seconds_per_byte_) {
-    seconds_per_byte_ += (sample - seconds_per_byte_) / 2;
-  } else if (bytes >= kFewBytes) {
-    seconds_per_byte_ += seconds_per_byte_ == 0 ? sample : (sample - seconds_per_byte_) / 8;
-  }
+  if (sample > seconds_per_byte_ && bytes < kFewBytes) return;
+  seconds_per_byte_ += seconds_per_byte_ == 0 ? sample : (sample - seconds_per_byte_) / 4;
 }
 
 absl::Duration Shedding::Missing(uint64_t bytes, absl::Duration left, absl::Time now) {

@@ -32,7 +32,7 @@ class Shedding {
   // So long after the last miss, or the last that was refused, there is overload.
   static constexpr absl::Duration kLasts = absl::Seconds(1);
   // Time to have, of what answers take in the mean.
-  static constexpr double kSpare = 1.25;
+  static constexpr double kSpare = 1.5;
 
   double seconds_per_byte_ = 0;  // 0: not known
   absl::Time until_ = absl::InfinitePast();
