@@ -9,7 +9,8 @@
 namespace engram {
 namespace {
 
-constexpr size_t kPieceBytes = 1 << 20;
+// A server's serving thread takes it in as a whole: for that long its readers wait.
+constexpr size_t kPieceBytes = 128 << 10;
 // The last piece is answered when the server has loaded the whole part and it lasts.
 constexpr absl::Duration kPublishTimeout = absl::Minutes(10);
 
