@@ -47,15 +47,19 @@ class Resolution {
 };
 
 // Numeric addresses and unix sockets are done at once. Names are looked up by getaddrinfo, one
-// after the other, on a thread "engram-dns" that is started for the first of them.
+// after the other, on a thread "engram-dns" that is started for the first of them. Nobody can end
+// getaddrinfo before its time, which is seconds where no name server answers: a resolver that ends
+// leaves that thread behind, which touches nothing of the resolver's owner any more.
 class Resolver {
  public:
   using LookUp =
       std::function<Resolution::Addresses(const std::string& address, bool numeric_only)>;
 
-  // `look_up`: ResolveAddress, or what a test puts in its place.
-  explicit Resolver(LookUp look_up = ResolveAddress) : look_up_(std::move(look_up)) {}
-  // Waits for the lookup under way, which may take seconds.
+  // `look_up`: ResolveAddress, or what a test puts in its place; it may run for longer than the
+  // resolver lives.
+  explicit Resolver(LookUp look_up = ResolveAddress)
+      : shared_(std::make_shared<Shared>(std::move(look_up))) {}
+  // Does not wait for a lookup under way. No `then` runs afterwards.
   ~Resolver();
 
   // `then` is called on the resolver's thread when it is done; not where it is done at once.
@@ -68,14 +72,22 @@ class Resolver {
     std::function<void()> then;
   };
 
-  void Run();
+  // With the thread, which may live longer.
+  struct Shared {
+    explicit Shared(LookUp its_look_up) : look_up(std::move(its_look_up)) {}
 
-  const LookUp look_up_;
-  Mutex mutex_;
-  CondVar changed_;
-  std::deque<Job> jobs_ ABSL_GUARDED_BY(mutex_);
-  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread thread_ ABSL_GUARDED_BY(mutex_);
+    const LookUp look_up;
+    Mutex mutex;
+    CondVar changed;
+    std::deque<Job> jobs ABSL_GUARDED_BY(mutex);
+    bool looking_up ABSL_GUARDED_BY(mutex) = false;
+    bool closing ABSL_GUARDED_BY(mutex) = false;
+  };
+
+  static void Run(Shared& shared);
+
+  const std::shared_ptr<Shared> shared_;
+  std::thread thread_ ABSL_GUARDED_BY(shared_->mutex);
 };
 
 }  // namespace engram
