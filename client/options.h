@@ -38,7 +38,8 @@ struct ClientOptions {
   bool allow_partial = false;
   // How long Connect waits for the servers to cover the table.
   absl::Duration connect_timeout = absl::Seconds(5);
-  // How often names are looked up again: servers that come and go are followed that fast.
+  // How often names are looked up again: servers that come are followed that fast, those that go
+  // one lookup later.
   absl::Duration resolve_interval = absl::Seconds(2);
   // Share of the requests whose rows are held against the checksums that the server computed when
   // it loaded them: 0 for none, 1 for all. Rows that differ

@@ -1,6 +1,8 @@
 #include "client/server_directory.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -43,8 +45,12 @@ bool ServerDirectory::Take(Name& name, absl::Time now) {
   if (!found.ok()) return false;
   std::sort(found->begin(), found->end());
   found->erase(std::unique(found->begin(), found->end()), found->end());
-  if (*found == name.addresses) return false;
-  name.addresses = *std::move(found);
+  std::vector<SocketAddress> addresses;
+  std::set_union(found->begin(), found->end(), name.found.begin(), name.found.end(),
+                 std::back_inserter(addresses));
+  name.found = *std::move(found);
+  if (addresses == name.addresses) return false;
+  name.addresses = std::move(addresses);
   return true;
 }
 

@@ -22,8 +22,9 @@ struct Endpoint {
 };
 
 // A name that stands for several addresses (a headless Service, say) is as many servers. Names are
-// looked up again every `refresh`; what a lookup that fails had found before stays. Not
-// thread-safe.
+// looked up again every `refresh`; what a lookup that fails had found before stays. An address is
+// given up when two lookups in a row do not find it: where all change at once, the new servers are
+// connected to by then. Not thread-safe.
 class ServerDirectory {
  public:
   // Borrows `resolver`. `wake` is called on another thread when Tick has something to do.
@@ -47,7 +48,8 @@ class ServerDirectory {
  private:
   struct Name {
     std::string name;
-    std::vector<SocketAddress> addresses;
+    std::vector<SocketAddress> addresses;  // of `found`, and of the lookup before that
+    std::vector<SocketAddress> found;      // by the last lookup that did not fail
     absl::Status status;
     std::shared_ptr<const Resolution> lookup;  // under way
     absl::Time next = absl::InfinitePast();    // lookup

@@ -96,6 +96,39 @@ TEST_F(ServerDirectoryTest, ChangesAreFollowed) {
   EXPECT_FALSE(TickAll());
 }
 
+TEST_F(ServerDirectoryTest, WhatHasGoneIsKeptForOneLookup) {
+  names_.Set("emb:1", {"10.0.0.1:1"});
+  directory_.SetNames({"emb:1"});
+  EXPECT_TRUE(TickAll());
+  names_.Set("emb:1", {"10.0.0.2:1"});
+  now_ += absl::Seconds(2);
+  EXPECT_TRUE(TickAll());
+  EXPECT_THAT(Labels(), ElementsAre("emb:1 (10.0.0.1:1)", "emb:1 (10.0.0.2:1)"));
+  // One that fails says nothing of it.
+  names_.Set("emb:1", {});
+  now_ += absl::Seconds(2);
+  EXPECT_FALSE(TickAll());
+  names_.Set("emb:1", {"10.0.0.2:1"});
+  now_ += absl::Seconds(2);
+  EXPECT_TRUE(TickAll());
+  EXPECT_THAT(Labels(), ElementsAre("emb:1"));
+  now_ += absl::Seconds(2);
+  EXPECT_FALSE(TickAll());
+}
+
+TEST_F(ServerDirectoryTest, WhatAnAnswerLacksOnceIsNotGivenUp) {
+  names_.Set("emb:1", {"10.0.0.1:1", "10.0.0.2:1"});
+  directory_.SetNames({"emb:1"});
+  EXPECT_TRUE(TickAll());
+  names_.Set("emb:1", {"10.0.0.2:1"});
+  now_ += absl::Seconds(2);
+  EXPECT_FALSE(TickAll());
+  names_.Set("emb:1", {"10.0.0.1:1", "10.0.0.2:1"});
+  now_ += absl::Seconds(2);
+  EXPECT_FALSE(TickAll());
+  EXPECT_EQ(directory_.endpoints().size(), 2u);
+}
+
 TEST_F(ServerDirectoryTest, WhatWasKnownStaysWhenALookupFails) {
   names_.Set("emb:1", {"10.0.0.1:1"});
   directory_.SetNames({"emb:1"});
