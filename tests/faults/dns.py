@@ -40,7 +40,10 @@ class Dns(asyncio.DatagramProtocol):
         return self
 
     def __exit__(self, *_):
-        self._loop.call_soon_threadsafe(self._transport.close)
+        async def end():
+            self._transport.close()
+            await asyncio.sleep(0)  # the socket is closed by what close() has called soon
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -12,7 +12,7 @@ import time
 import urllib.request
 
 from dns import Dns
-from faults_support import LIMIT_S, Server, Skip, Windows, check, local, main
+from faults_support import LIMIT_S, Server, Skip, Windows, check, local, long, main
 
 NAME = "table.faults.test"
 FAILURES = ("servfail", "silent", "nxdomain", "empty")
@@ -41,8 +41,8 @@ class Names:
     Their port is one, as a headless Service's; their addresses are loopback's.
     """
 
-    def __init__(self, run, options):
-        self._run, self._options = run, options
+    def __init__(self, run, options, **shape):
+        self._run, self._options, self._shape = run, options, shape
         self._net = f"127.{64 + os.getpid() // 256 % 128}.{os.getpid() % 256}"
         self._hosts = itertools.cycle(range(100, 250))
         self.port = local.free_port()
@@ -55,7 +55,7 @@ class Names:
                 stack.enter_context(self.dns)
             except OSError as error:
                 raise Skip(f"a name server at {self.dns.host}: {error}") from error
-            self.fleet = stack.enter_context(self._run.fleet(place=self._place))
+            self.fleet = stack.enter_context(self._run.fleet(place=self._place, **self._shape))
             resolv, switch = self.fleet.directory / "resolv.conf", self.fleet.directory / "nsswitch.conf"
             resolv.write_text(f"nameserver {self.dns.host}\noptions {self._options}\n", encoding="utf-8")
             switch.write_text("hosts: files dns\n", encoding="utf-8")
@@ -83,10 +83,10 @@ class Names:
         server.address = self.spare()
         server.engramd[server.engramd.index("--listen") + 1] = server.address
 
-    def publish(self, *others):
-        """The name is the servers' addresses of now, and these."""
-        self.dns.names = {NAME: [address.rsplit(":", 1)[0] for address in (
-            *(server.address for server in self.fleet.servers), *others)]}
+    def publish(self, *others, servers=None):
+        """The name is these servers' addresses of now (default: all), and the others."""
+        addresses = [server.address for server in servers or self.fleet.servers]
+        self.dns.names = {NAME: [address.rsplit(":", 1)[0] for address in (*addresses, *others)]}
 
     def replace(self, server):
         """SIGKILL, and another in its place at another address; the name does not know it yet."""
@@ -178,8 +178,8 @@ def fails(run):
         client.stop()
         check(time.monotonic() - begun < 3, f"a client took {time.monotonic() - begun:.1f} s to close while a name is "
               "looked up")
-        run.report(client, windows, "the name fails: SERVFAIL, no answer, NXDOMAIN, no address; then a server is replaced "
-                   f"at another address meanwhile ({replaced} times), and has to carry its range once the name is well")
+        run.report(client, windows, "the name fails: SERVFAIL, no answer, NXDOMAIN, no address; then a server is replaced at "
+                   f"another address meanwhile ({replaced} times), and has to carry its range once the name is well")
 
 
 class Mute:
@@ -269,8 +269,51 @@ def stale(run):
                 check(not bad, f"a client that knows its table's digest: {bad[:1]}")
             check(requests_to(stranger) == 0, "another table's server was asked for rows")
         client.stop()
-        run.report(client, windows, "the name also gives addresses where nobody listens, where nobody speaks, and where "
-                   "another table of the same shape is served (which is never asked for rows)")
+        run.report(client, windows, "the name also gives addresses where nobody listens, where nobody speaks, and "
+                   "where another table of the same shape is served (which is never asked for rows)")
+
+
+@long
+def stale_follower(run):
+    """`stale`, for clients that follow generations: another table is none of theirs."""
+    following = {"follow_generations": True, "follow_interval_us": 200_000}
+    with named(run, settings=following) as (names, client), of_another_table(names) as (stranger, _):
+        windows = Windows()
+        for _ in range(run.seconds(1, 3)):
+            with windows.fault():
+                names.publish(stranger.address)
+                client.wait(lambda: connected_to(stranger.address), "the other table's server is tried")
+                client.run_for(run.seconds(2, 5))
+            names.publish()
+            client.run_for(run.seconds(1, 5))
+        client.stop()
+        run.report(client, windows, "the name also gives a server of all rows of another table of the same shape; the "
+                   f"client has `follow_generations` ({requests_to(stranger):,.0f} requests to that server)")
+
+
+def moves(run):
+    """Nothing of what the name gave is in what it gives then; what it gave serves on for a while."""
+    with Names(run, IMPATIENT, replicas=4) as names:
+        here = [server for row in names.fleet.by_shard for server in row[:2]]
+        there = [server for server in names.fleet.servers if server not in here]
+        names.publish(servers=here)
+        with names.client(rate=200) as client:  # of each thread: what a moment without a server costs shows
+            client.run_for(run.seconds(1, 5))
+            windows = Windows()
+            for _ in range(run.seconds(4, 30)):
+                here, there = there, here
+                since = time.monotonic()
+                with windows.fault():
+                    names.publish(servers=here)
+                    for server in here:
+                        names.await_used(client, server, since)
+                    client.wait(lambda: len([line for line in client.logged(since) if line.endswith(" has gone")]) ==
+                                len(there), "the servers of before are let go")
+                client.run_for(run.random.uniform(0, 1))
+            client.await_well()
+            client.stop()
+        run.report(client, windows, "all of the name's addresses change at once, to other servers of the table; those "
+                   "of before serve on; 400 lookups a second")
 
 
 class Together:
@@ -291,28 +334,28 @@ def at_start(run, behaviours, what):
     with Names(run, PATIENT) as names:
         windows, clients, longest = Windows(), [], 0.0
         for behaviour in behaviours:
-            with windows.fault():
-                names.dns.behaviour = behaviour
-                outcome = names.connect(1.5)
-                check(NAME in outcome["said"], f"while the name is {behaviour}, the error is `{outcome['said']}`")
-                check(1.4 < outcome["took"] < 2.5, f"while the name is {behaviour}, a connect timeout of 1.5 s took "
-                      f"{outcome['took']:.1f} s")
-                longest = max(longest, outcome["took"])
-                client = names.client()
-                client.process.start()
-                try:
+            client = names.client()
+            try:
+                with windows.fault():
+                    names.dns.behaviour = behaviour
+                    outcome = names.connect(1.5)
+                    check(NAME in outcome["said"], f"while the name is {behaviour}, the error is `{outcome['said']}`")
+                    check(1.4 < outcome["took"] < 2.5, f"while the name is {behaviour}, a connect timeout of 1.5 s "
+                          f"took {outcome['took']:.1f} s")
+                    longest = max(longest, outcome["took"])
                     before = names.dns.asked[behaviour]
-                    local.wait_for(lambda: names.dns.asked[behaviour] > before, "a client looks up", LIMIT_S)
-                    time.sleep(run.seconds(1, 8))
+                    client.process.start()
+                    client.wait(lambda: names.dns.asked[behaviour] > before, "a client looks up")
+                    client.run_for(run.seconds(1, 8))
                     check(not client.lookups(), "a client got through without the name")
                     names.dns.behaviour = "answer"
                     client.wait(client.lookups, "a first lookup")
-                    client.run_for(run.seconds(1, 20))
-                finally:
-                    client.stop()
-                clients.append(client)
-        run.report(Together(clients), windows, f"{what} when a client starts; one with a connect timeout of 1.5 s says so "
-                   f"within {longest:.1f} s and names it, one of 20 s gets through once the name is well")
+                client.run_for(run.seconds(1, 20))
+            finally:
+                client.stop()
+            clients.append(client)
+        run.report(Together(clients), windows, f"{what} when a client starts; one with a connect timeout of 1.5 s says "
+                   f"so within {longest:.1f} s and names it, one of 20 s gets through once the name is well")
 
 
 def fails_at_start(run):
@@ -370,11 +413,13 @@ def flips(run):
             client.run_for(run.random.uniform(0, 1))
         check(requests_to(stranger) == 0, "another table's server was asked for rows")
         client.stop()
+        asked = ", ".join(f"{count} {behaviour}" for behaviour, count in names.dns.asked.items())
         run.report(client, windows, f"all of these at random, {replaced} servers replaced meanwhile; the name follows 0 to "
-                   f"2 s later, or more ({', '.join(f'{count} {name}' for name, count in names.dns.asked.items())})")
+                   f"2 s later, or more (questions: {asked})")
 
 
-FAULTS = {function.__name__: function for function in (fails, stale, empty_at_start, fails_at_start, slow, flips)}
+FAULTS = {function.__name__: function for function in (
+    fails, stale, stale_follower, moves, empty_at_start, fails_at_start, slow, flips)}
 
 if __name__ == "__main__":
     main("names", FAULTS)
