@@ -6,7 +6,6 @@ import socket
 import struct
 import threading
 
-BEHAVIOURS = ("answer", "servfail", "nxdomain", "empty", "silent")
 TYPES = {1: 4, 28: 6}  # A, AAAA: the IP version of their addresses
 CODES = {"servfail": 2, "nxdomain": 3}  # others answer NOERROR
 
