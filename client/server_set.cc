@@ -113,12 +113,16 @@ absl::Status ServerSet::Accept(size_t link, ServerInfo info) {
     table_ = TableInfo{info.model, info.geometry, info.layout, info.token_map, info.digest, label};
   }
   server.generations = std::move(info.generations);
+  LearnLineage(server.generations);
   if (!settled_ && !options_.expect_digest.has_value()) {
     if (const std::optional<Sha256> chosen = ChooseDigest()) UseDigest(*chosen);
   }
   const GenerationStatus* const held = FindGeneration(server.generations, table_->digest);
   // A client that follows may find its generation gone, and goes on with the next.
-  const bool follows = settled_ && options_.follow_generations;
+  const bool follows =
+      settled_ && options_.follow_generations &&
+      std::any_of(server.generations.begin(), server.generations.end(),
+                  [&](const auto& each) { return lineage_.contains(each.digest); });
   if ((held == nullptr && !follows) || info.layout != table_->layout ||
       info.geometry.params() != table_->geometry.params()) {
     server.generations.clear();
@@ -150,7 +154,23 @@ void ServerSet::OnDescribed(size_t link, ServerInfo info) {
     return;
   }
   server.generations = std::move(info.generations);
+  LearnLineage(server.generations);
   next_digest_ = FindNextDigest();
+}
+
+void ServerSet::LearnLineage(const std::vector<GenerationStatus>& generations) {
+  lineage_.insert(table_->digest);
+  for (bool learned = true; learned;) {
+    learned = false;
+    for (const GenerationStatus& each : generations) {
+      if (!each.base.has_value() ||
+          lineage_.contains(each.digest) == lineage_.contains(*each.base)) {
+        continue;
+      }
+      lineage_.insert({each.digest, *each.base});
+      learned = true;
+    }
+  }
 }
 
 std::optional<Sha256> ServerSet::ChooseDigest() const {
@@ -177,7 +197,9 @@ std::optional<Sha256> ServerSet::FindNextDigest() const {
   for (const auto& server : servers_) {
     if (server == nullptr) continue;
     for (const GenerationStatus& each : server->generations) {
-      if (each.active && each.digest != table_->digest) candidates.push_back(each.digest);
+      if (each.active && each.digest != table_->digest && lineage_.contains(each.digest)) {
+        candidates.push_back(each.digest);
+      }
     }
   }
   for (const Sha256& candidate : candidates) {

@@ -6,6 +6,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -187,7 +188,9 @@ class ServerSet final : public ServerLink::Listener {
   // The first digest that every accepted server holds and one of them has active: the older one
   // where several are.
   std::optional<Sha256> ChooseDigest() const;
-  // The digest that servers have active of all rows, where it is not the table's.
+  // Adds what is published on a generation of the table, or what one is published on.
+  void LearnLineage(const std::vector<GenerationStatus>& generations);
+  // The generation of the table that servers have active of all rows, where it is another.
   std::optional<Sha256> FindNextDigest() const;
   void UseDigest(const Sha256& digest);
   void PublishConnection();
@@ -200,6 +203,7 @@ class ServerSet final : public ServerLink::Listener {
   std::optional<TableInfo> table_;
   std::optional<ClusterMap> map_;
   std::optional<Sha256> next_digest_;
+  std::set<Sha256> lineage_;  // generations of the table, as far as servers have told of them
   bool settled_ = false;
   size_t turn_ = 0;  // among equals
   bool shutdown_ = false;

@@ -151,6 +151,14 @@ class Fleet {
     return absl::DataLossError("rows are of neither table, or of both");
   }
 
+  // A server of one whole table, as loaded: no generation of what the fleet has.
+  std::unique_ptr<Server> ServeApart(int table) {
+    ServerOptions options;
+    options.listen = "127.0.0.1:0";
+    options.threads = 1;
+    return Server::Start(Load(table, {}), options).value();
+  }
+
   const std::vector<std::string>& addresses() const { return addresses_; }
   const Sha256& digest(int table) const { return digest_[table]; }
   const std::string& delta(int from) const { return delta_[from]; }
@@ -346,6 +354,25 @@ TEST(GenerationsTest, StepsDoNotTakeRowsOfAnotherGeneration) {
   std::vector<uint8_t> twice = expected[1];
   twice.insert(twice.end(), expected[1].begin(), expected[1].end());
   EXPECT_EQ(step({before.Range(0, tokens.size()), after.Range(0, tokens.size())}), twice);
+}
+
+// A name may come to give servers of another table: of the same shape, of all rows, active.
+TEST(GenerationsTest, AFollowerGoesOverToGenerationsOfItsTableAlone) {
+  Fleet fleet(1);
+  const auto apart = fleet.ServeApart(1);
+  ASSERT_OK_AND_ASSIGN(const auto follower, Client::Connect(Follows(fleet)));
+  follower->SetServers({fleet.addresses()[0], apart->address()});
+  const absl::Time end = absl::Now() + absl::Seconds(1);
+  while (absl::Now() < end) {
+    ASSERT_THAT(fleet.ReadAll(*follower), IsOkAndHolds(0));
+    ASSERT_EQ(follower->digest(), fleet.digest(0));
+  }
+  // Once it is published on the follower's it is one.
+  ASSERT_THAT(fleet.Publish(0), IsOk());
+  ASSERT_THAT(fleet.Activate(1), IsOk());
+  const absl::Time deadline = absl::Now() + kTimeout;
+  while (follower->digest() != fleet.digest(1) && absl::Now() < deadline) std::this_thread::yield();
+  EXPECT_THAT(fleet.ReadAll(*follower), IsOkAndHolds(1));
 }
 
 // Followers and pinned clients read all rows without a pause; each lookup must be of one table.
