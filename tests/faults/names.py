@@ -185,8 +185,8 @@ def fails(run):
         check(time.monotonic() - begun < 3, f"a client took {time.monotonic() - begun:.1f} s to close while a name is "
               "looked up")
         run.report(client, windows, "the name fails: SERVFAIL, no answer, NXDOMAIN, no address; then a server is "
-                   f"replaced at another address meanwhile ({replaced} times), and has to carry its range once the name "
-                   "is well")
+                   f"replaced at another address meanwhile ({replaced} times), and has to carry its range once the "
+                   "name is well")
 
 
 class Mute:
