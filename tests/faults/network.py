@@ -1,11 +1,9 @@
 #!/usr/bin/env python3
-"""Connections that are cut, go silent, lose or delay packets; names that lead nowhere."""
+"""Connections that are cut, go silent or slowly; links that lose packets, all of them or some."""
 import contextlib
-import os
-import subprocess
-import time
 
-from faults_support import Skip, Windows, check, main
+from faults_support import Windows, check, main
+from namespaces import Filter, Links, first_replicas, linked
 from proxy import Proxy
 from servers import NAMES_RANGE
 
@@ -69,29 +67,25 @@ def cut_all(run):
                    says=NAMES_RANGE, may_succeed=True)
 
 
-def silent_one(run):
-    """Half-open connections: the host behind them is gone without a word."""
+def silent(run, cause, direction):
+    """Connections stay open, half-open at last: a host that is gone without a word, or a partition."""
     with behind_proxies(run, {0}) as (client, proxies):
         windows = Windows()
-        disturb(run, client, proxies, windows, run.seconds(1, 5), run.seconds(3, 10), silent="both")
+        disturb(run, client, proxies, windows, run.seconds(1, 5), run.seconds(2, 10), silent=direction)
         client.stop()
-        run.report(client, windows, "connections to one replica of each range pass nothing and stay open (half-open)")
+        run.report(client, windows, cause)
+
+
+def silent_one(run):
+    silent(run, "connections to one replica of each range pass nothing and stay open (half-open)", "both")
 
 
 def silent_up(run):
-    with behind_proxies(run, {0}) as (client, proxies):
-        windows = Windows()
-        disturb(run, client, proxies, windows, run.seconds(1, 5), run.seconds(2, 10), silent="up")
-        client.stop()
-        run.report(client, windows, "nothing of what the client sends reaches one replica of each range")
+    silent(run, "nothing of what the client sends reaches one replica of each range", "up")
 
 
 def silent_down(run):
-    with behind_proxies(run, {0}) as (client, proxies):
-        windows = Windows()
-        disturb(run, client, proxies, windows, run.seconds(1, 5), run.seconds(2, 10), silent="down")
-        client.stop()
-        run.report(client, windows, "nothing of what one replica of each range answers reaches the client")
+    silent(run, "nothing of what one replica of each range answers reaches the client", "down")
 
 
 def slow_link(run):
@@ -102,94 +96,17 @@ def slow_link(run):
         run.report(client, windows, "100 kB/s of each connection to one replica of each range")
 
 
-def command(*parts):
-    done = subprocess.run(parts, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Skip(f"{' '.join(parts)}: {done.stderr.strip()}")
-
-
-class Links:
-    """In `with`: namespaces, one for the client and one a server, each with a link to the client's."""
-
-    def __init__(self):
-        self._name = f"ef{os.getpid()}"
-        self.inside = ["ip", "netns", "exec", self._name]
-        self.links = []  # at the client, by server
-
-    def __enter__(self):
-        with contextlib.ExitStack() as stack:
-            self._stack = stack
-            self._add_namespace(self._name)
-            self._nft("add table inet faults")
-            for chain in ("input", "output"):
-                self._nft(f"add chain inet faults {chain} {{ type filter hook {chain} priority 0; }}")
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_):
-        self._stack.close()
-
-    def _add_namespace(self, name):
-        command("ip", "netns", "add", name)
-        self._stack.callback(subprocess.run, ["ip", "netns", "del", name], check=False)
-        command("ip", "-n", name, "link", "set", "lo", "up")
-
-    def _nft(self, rule):
-        command(*self.inside, "nft", rule)
-
-    def place(self, server):
-        """A server, before it starts."""
-        number = len(self.links)
-        own, link, far = f"{self._name}s{number}", f"to{number}", f"from{number}"
-        self._add_namespace(own)
-        command("ip", "-n", self._name, "link", "add", link, "type", "veth", "peer", "name", far, "netns", own)
-        for namespace, device, host in ((self._name, link, 1), (own, far, 2)):
-            command("ip", "-n", namespace, "address", "add", f"10.99.{number}.{host}/30", "dev", device)
-            command("ip", "-n", namespace, "link", "set", device, "up")
-        self.links.append(link)
-        server.move(f"10.99.{number}.2", "ip", "netns", "exec", own)
-
-    def drop(self, links, direction, condition=""):
-        """Packets that come from these links ("input") or leave by them ("output")."""
-        for link in links:
-            name = "iifname" if direction == "input" else "oifname"
-            self._nft(f"add rule inet faults {direction} {name} {link} {condition} counter drop")
-
-    def dropped(self):
-        """How many packets the rules of now have dropped."""
-        said = subprocess.run([*self.inside, "nft", "list", "table", "inet", "faults"], capture_output=True, text=True,
-                              check=True).stdout.split()
-        return sum(int(said[i + 1]) for i, word in enumerate(said) if word == "packets")
-
-    def heal(self):
-        for chain in ("input", "output"):
-            self._nft(f"flush chain inet faults {chain}")
-
-    def set_up(self, link, up):
-        command("ip", "-n", self._name, "link", "set", link, "up" if up else "down")
-
-
-@contextlib.contextmanager
-def linked(run):
-    with Links() as links, run.fleet(place=links.place) as fleet, run.client(fleet, inside=links.inside) as client:
-        client.run_for(run.seconds(1, 5))
-        yield links, client
-
-
-def first_replicas(links):
-    return links.links[::2]
-
-
 def partition(run, cause, directions, rounds, lasts_s):
-    with linked(run) as (links, client):
-        windows, dropped = Windows(), 0
+    links = Links()
+    with linked(run, links) as client:
+        windows, rules, dropped = Windows(), Filter(links), 0
         for _ in range(rounds):
             with windows.fault():
                 for direction in directions:
-                    links.drop(first_replicas(links), direction)
+                    rules.drop(first_replicas(links.links), direction)
                 client.run_for(lasts_s)
-                dropped += links.dropped()
-                links.heal()
+                dropped += rules.dropped()
+                rules.heal()
             client.await_well()
             client.run_for(run.seconds(1, 6))
         client.stop()
@@ -212,14 +129,15 @@ def partition_of_one(run):
 
 
 def loss(run):
-    with linked(run) as (links, client):
-        windows = Windows()
+    links = Links()
+    with linked(run, links) as client:
+        windows, rules = Windows(), Filter(links)
         with windows.fault():
             for direction in ("input", "output"):
-                links.drop(links.links, direction, "numgen random mod 100 < 1")
+                rules.drop(links.links, direction, "numgen random mod 100 < 1")
             client.run_for(run.seconds(4, 60))
-            dropped = links.dropped()
-            links.heal()
+            dropped = rules.dropped()
+            rules.heal()
         client.await_well()
         client.run_for(run.seconds(1, 6))
         client.stop()
@@ -228,10 +146,11 @@ def loss(run):
 
 
 def flapping(run):
-    with linked(run) as (links, client):
+    links = Links()
+    with linked(run, links) as client:
         windows = Windows()
         for _ in range(run.seconds(6, 80)):
-            link = run.random.choice(first_replicas(links))
+            link = run.random.choice(first_replicas(links.links))
             with windows.fault():
                 links.set_up(link, False)
                 client.run_for(run.random.uniform(0.05, 0.5))
