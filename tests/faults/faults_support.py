@@ -98,6 +98,10 @@ class Fleet:
         return self
 
     def __exit__(self, *_):
+        for server in self.servers:  # at once: each drains for a while
+            if server.running():
+                server.signal(signal.SIGCONT)
+                server.signal(signal.SIGTERM)
         self._stack.close()
 
     ctl = local.Fleet.ctl
