@@ -134,6 +134,11 @@ class Disturbed:
         packets, count = self.packets["packets"], self.packets[name]
         check(share / 2 <= count / packets <= 2 * share, f"{count} of {packets} packets {name}, not {share}")
 
+    def check_avoided(self):
+        """Who takes all replicas alike has half of the packets delayed."""
+        packets, delayed = self.packets["packets"], self.packets["delayed"]
+        check(delayed < packets / 4, f"{delayed} of {packets} packets went by the slow links")
+
     def check_seen(self, name):
         check(self.tcp[name] > 0, f"TCP saw no segments {name}")
 
@@ -162,6 +167,7 @@ def delay_one(run):
                     "or more")
         what.check_delay(5, 10)
         check(what.packets["overtaken"] == 0, "packets came out of order")
+        what.check_avoided()
 
 
 def delay_all(run):
@@ -177,6 +183,7 @@ def jitter_one(run):
         what.report(run, "0 to 20 ms more each way, of each packet anew, on the links of one replica of each range")
         what.check_delay(8, 20)
         what.check_seen("out of order")
+        what.check_avoided()
 
 
 def jitter_all(run):
@@ -225,6 +232,7 @@ def bad_link(run):
         for name in ("delayed", "overtaken", "doubled", "lost"):
             check(what.packets[name] > 0, f"no packet {name}")
         what.check_seen("sent again")
+        what.check_avoided()
 
 
 class Place:
