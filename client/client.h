@@ -176,7 +176,8 @@ class Client {
   const TokenMap* token_map() const;
 
   // The servers from now on, in the place of ClientOptions::servers. Lookups go on: servers that
-  // are not named any more answer what they were asked and are let go. InvalidArgument as Connect.
+  // are not named any more are asked for ClientOptions::resolve_interval more, answer that and are
+  // let go. InvalidArgument as Connect.
   absl::Status SetServers(const std::vector<std::string>& servers);
 
   // What was done since Connect.

@@ -9,22 +9,31 @@
 namespace engram {
 
 void ServerDirectory::SetNames(const std::vector<std::string>& names) {
-  std::vector<Name> next;
+  std::vector<Name> old = std::move(names_);
+  std::move(leaving_.begin(), leaving_.end(), std::back_inserter(old));
+  names_.clear();
   for (const std::string& name : names) {
-    const auto known = std::find_if(names_.begin(), names_.end(),
-                                    [&](const Name& old) { return old.name == name; });
-    if (known != names_.end()) {
-      next.push_back(std::move(*known));
+    const auto known =
+        std::find_if(old.begin(), old.end(), [&](const Name& each) { return each.name == name; });
+    if (known != old.end()) {
+      names_.push_back(std::move(*known));
+      old.erase(known);
     } else {
-      next.emplace_back().name = name;
+      names_.emplace_back().name = name;
     }
   }
-  names_ = std::move(next);
+  leaving_ = std::move(old);
+  leave_at_.reset();
   changed_ = true;
 }
 
 bool ServerDirectory::Tick(absl::Time now) {
   bool changed = std::exchange(changed_, false);
+  if (!leaving_.empty() && !leave_at_.has_value()) leave_at_ = now + refresh_;
+  if (!leaving_.empty() && now >= *leave_at_) {
+    leaving_.clear();
+    changed = true;
+  }
   for (Name& name : names_) {
     if (name.lookup == nullptr && now >= name.next) {
       name.lookup = resolver_->Resolve(name.name, wake_);
@@ -59,16 +68,19 @@ absl::Time ServerDirectory::next_tick() const {
   for (const Name& name : names_) {
     if (name.lookup == nullptr) next = std::min(next, name.next);
   }
+  if (leave_at_.has_value() && !leaving_.empty()) next = std::min(next, *leave_at_);
   return changed_ ? absl::InfinitePast() : next;
 }
 
 std::vector<Endpoint> ServerDirectory::endpoints() const {
   std::vector<Endpoint> endpoints;
-  for (const Name& name : names_) {
-    for (const SocketAddress& address : name.addresses) {
-      std::string label = name.name;
-      if (name.addresses.size() > 1) absl::StrAppend(&label, " (", ToString(address), ")");
-      endpoints.push_back({name.name, std::move(label), address});
+  for (const std::vector<Name>* const names : {&names_, &leaving_}) {
+    for (const Name& name : *names) {
+      for (const SocketAddress& address : name.addresses) {
+        std::string label = name.name;
+        if (name.addresses.size() > 1) absl::StrAppend(&label, " (", ToString(address), ")");
+        endpoints.push_back({name.name, std::move(label), address});
+      }
     }
   }
   return endpoints;

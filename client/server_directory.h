@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,14 +32,15 @@ class ServerDirectory {
   ServerDirectory(Resolver* resolver, absl::Duration refresh, std::function<void()> wake)
       : resolver_(resolver), refresh_(refresh), wake_(std::move(wake)) {}
 
-  // The names from now on; what is known of those that stay is kept.
+  // The names from now on; what is known of those that stay is kept. The others are given up after
+  // `refresh`, when those in their place are connected to.
   void SetNames(const std::vector<std::string>& names);
 
   // True: endpoints() is not what it was. To be called at next_tick() and when `wake` was.
   bool Tick(absl::Time now);
   absl::Time next_tick() const;
 
-  // In the order of the names.
+  // In the order of the names; then of those that are about to be given up.
   std::vector<Endpoint> endpoints() const;
   // Names that stand for nothing, and why.
   std::vector<std::pair<std::string, absl::Status>> unresolved() const;
@@ -62,7 +64,9 @@ class ServerDirectory {
   const absl::Duration refresh_;
   const std::function<void()> wake_;
   std::vector<Name> names_;
-  bool changed_ = false;  // by SetNames
+  std::vector<Name> leaving_;           // not looked up any more
+  std::optional<absl::Time> leave_at_;  // unset: from the next Tick on it is
+  bool changed_ = false;                // by SetNames
 };
 
 }  // namespace engram

@@ -231,8 +231,8 @@ ENGRAM_CHECKED engram_status* engram_client_connect_env(engram_log_fn log, void*
  * a callback. */
 ENGRAM_API void engram_client_destroy(engram_client* client);
 
-/* The servers from now on. Lookups go on: servers that are not named any more answer what they were
- * asked and are let go. INVALID_ARGUMENT as connecting. */
+/* The servers from now on. Lookups go on: servers that are not named any more are asked for
+ * resolve_interval_us more, answer that and are let go. INVALID_ARGUMENT as connecting. */
 ENGRAM_CHECKED engram_status* engram_client_set_servers(engram_client* client,
                                                         const char* const* servers,
                                                         size_t server_count);

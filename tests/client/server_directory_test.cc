@@ -158,7 +158,27 @@ TEST_F(ServerDirectoryTest, NamesThatStayKeepWhatIsKnown) {
   EXPECT_TRUE(TickAll());
   directory_.SetNames({"127.0.0.1:2", "127.0.0.1:3"});
   EXPECT_TRUE(directory_.Tick(now_));
-  EXPECT_THAT(Labels(), ElementsAre("127.0.0.1:2", "127.0.0.1:3"));
+  EXPECT_THAT(Labels(), ElementsAre("127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:1"));
+}
+
+// Lookups go on while those in their place are connected to.
+TEST_F(ServerDirectoryTest, NamesThatGoAreKeptForAWhile) {
+  waits_ = false;
+  directory_.SetNames({"127.0.0.1:1", "127.0.0.1:2"});
+  EXPECT_TRUE(TickAll());
+  now_ += absl::Seconds(10);
+  directory_.SetNames({"127.0.0.1:3"});
+  EXPECT_TRUE(directory_.Tick(now_));
+  EXPECT_EQ(directory_.next_tick(), now_ + absl::Seconds(2));
+  directory_.SetNames({"127.0.0.1:3", "127.0.0.1:2"});
+  EXPECT_TRUE(directory_.Tick(now_));
+  EXPECT_THAT(Labels(), ElementsAre("127.0.0.1:3", "127.0.0.1:2", "127.0.0.1:1"));
+  now_ += absl::Seconds(2) - absl::Nanoseconds(1);
+  EXPECT_FALSE(directory_.Tick(now_));
+  now_ += absl::Nanoseconds(1);
+  EXPECT_TRUE(directory_.Tick(now_));
+  EXPECT_THAT(Labels(), ElementsAre("127.0.0.1:3", "127.0.0.1:2"));
+  EXPECT_EQ(directory_.next_tick(), absl::InfiniteFuture());
 }
 
 }  // namespace

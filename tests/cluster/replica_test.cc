@@ -333,6 +333,17 @@ TEST(ReplicaTest, ServersAreReplacedWhileLookupsGoOn) {
   EXPECT_TRUE(client->MissingRanges().empty());
 }
 
+TEST(ReplicaTest, OtherServersAreTakenWithoutALookupLost) {
+  TestCluster cluster(1, 0, 2);
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect({cluster.addresses()[0]}));
+  ASSERT_THAT(client->SetServers({cluster.addresses()[1]}), IsOk());
+  LookUpUntil(*client, [&] {
+    const uint64_t before = cluster.disturbance(0).gathers;
+    ExpectLookup(*client);
+    return cluster.disturbance(0).gathers == before && cluster.disturbance(1).gathers > 0;
+  });
+}
+
 TEST(ReplicaTest, NamesAreLookedUp) {
   TestCluster cluster(1);
   const std::string& address = cluster.addresses()[0];
