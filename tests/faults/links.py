@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import json
+import math
 import re
 import statistics
 import time
@@ -137,7 +138,7 @@ class Disturbed:
     def check_avoided(self):
         """Who takes all replicas alike has half of the packets delayed."""
         packets, delayed = self.packets["packets"], self.packets["delayed"]
-        check(delayed < packets / 4, f"{delayed} of {packets} packets went by the slow links")
+        check(delayed < 0.4 * packets, f"{delayed} of {packets} packets went by the slow links")
 
     def check_seen(self, name):
         check(self.tcp[name] > 0, f"TCP saw no segments {name}")
@@ -187,16 +188,17 @@ def jitter_one(run):
 
 
 def jitter_all(run):
+    """How long lookups take is not bounded: what TCP itself takes differs by more from one time to the next."""
     with disturbed(run, Fate(jitter_ms=20, ordered=False)) as what:
         what.report(run, "0 to 20 ms more each way, of each packet anew, on all links",
-                    adds_ms=what.plain_p99_ms)
+                    adds_ms=math.inf)
         what.check_delay(8, 20)
         what.check_seen("out of order")
 
 
 def jitter_in_order(run):
     with disturbed(run, Fate(jitter_ms=20)) as what:
-        what.report(run, "the same, but no packet overtakes another", adds_ms=what.plain_p99_ms)
+        what.report(run, "the same, but no packet overtakes another", adds_ms=math.inf)
         check(what.packets["overtaken"] == 0, "packets came out of order")
         what.check_delay(8, 25)
 
