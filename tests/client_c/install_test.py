@@ -68,7 +68,7 @@ class Install(unittest.TestCase):
         self.assertEqual(sorted(names), sorted([
             "engram_client.h", "engram_client.hpp", "engramConfig.cmake",
             "engramConfigVersion.cmake", "engramTargets.cmake", "engram_client.pc",
-            "libengram_client.so", "libengram_client.so.1", "libengram_client.so.1.2"] +
+            "libengram_client.so", "libengram_client.so.1", "libengram_client.so.1.3"] +
             [name for name in names if name.startswith("engramTargets-")]))
         call("cmake", "--install", BUILD, "--prefix", self.dir / "server", "--component", "server")
         self.assertEqual(sorted(path.name for path in (self.dir / "server" / "bin").iterdir()),

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "client/client.h"
 #include "proto/base/retry_after.h"
+#include "proto/base/status_macros.h"
 #include "tests/cluster/lookup_helpers.h"
 #include "tests/cluster/test_cluster.h"
 #include "tests/support/status_matchers.h"
@@ -18,12 +19,18 @@ namespace {
 
 using Code = absl::StatusCode;
 
+// To all of the servers: Connect returns when one holds each row.
 absl::StatusOr<std::unique_ptr<Client>> Connect(const std::vector<std::string>& servers,
                                                 double verify_share = 0) {
-  return Client::Connect({.servers = servers,
-                          .connect_timeout = absl::Seconds(5),
-                          .verify_share = verify_share,
-                          .rows_per_request = 300});
+  ASSIGN_OR_RETURN(auto client, Client::Connect({.servers = servers,
+                                                 .connect_timeout = absl::Seconds(5),
+                                                 .verify_share = verify_share,
+                                                 .rows_per_request = 300}));
+  const absl::Time limit = absl::Now() + absl::Seconds(10);
+  while (client->stats().connected_servers < servers.size() && absl::Now() < limit) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  return client;
 }
 
 // Looks 1,000 rows up and checks each.
