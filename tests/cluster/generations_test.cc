@@ -361,7 +361,7 @@ TEST(GenerationsTest, AFollowerGoesOverToGenerationsOfItsTableAlone) {
   Fleet fleet(1);
   const auto apart = fleet.ServeApart(1);
   ASSERT_OK_AND_ASSIGN(const auto follower, Client::Connect(Follows(fleet)));
-  follower->SetServers({fleet.addresses()[0], apart->address()});
+  ASSERT_THAT(follower->SetServers({fleet.addresses()[0], apart->address()}), IsOk());
   const absl::Time end = absl::Now() + absl::Seconds(1);
   while (absl::Now() < end) {
     ASSERT_THAT(fleet.ReadAll(*follower), IsOkAndHolds(0));
