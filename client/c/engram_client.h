@@ -102,8 +102,8 @@ typedef struct engram_status engram_status;
 ENGRAM_API engram_code engram_status_code(const engram_status* status); /* NULL: ENGRAM_OK */
 /* UTF-8, until the status is freed; "" for NULL. */
 ENGRAM_API const char* engram_status_message(const engram_status* status);
-/* RESOURCE_EXHAUSTED: after how many microseconds trying again may help, as far as it is known; else
- * 0. Since 1.3. */
+/* RESOURCE_EXHAUSTED: after how many microseconds trying again may help, as far as it is known;
+ * else 0. Since 1.3. */
 ENGRAM_API int64_t engram_status_retry_after_us(const engram_status* status);
 ENGRAM_API void engram_status_free(engram_status* status); /* NULL: nothing */
 /* "INVALID_ARGUMENT"; "UNKNOWN" for what is no code. Static. */
