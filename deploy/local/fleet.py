@@ -6,10 +6,10 @@ writes is in a temporary directory that it removes.
 """
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import pathlib
-import random
 import re
 import shlex
 import shutil
@@ -28,12 +28,15 @@ RULES = HERE.parent / "monitoring/rules"
 START_LIMIT_S = 60
 UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
+ports_tried = itertools.count()
+
 
 def free_port():
-    """Not one of those that connections get, of which one could take it before it is listened on."""
-    begin = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(max(1024, begin - 16384), begin) if begin > 2048 else 0
+    """Another one each time, and not one of those that connections get: they could take it before it is listened on."""
+    end = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for number in ports_tried:
+        # Processes that run at a time begin at different ones.
+        port = end - 1 - (64 * os.getpid() + number) % 16384 if end > 32000 else 0
         with socket.socket() as taken, contextlib.suppress(OSError):
             taken.bind(("127.0.0.1", port))
             return taken.getsockname()[1]
