@@ -4,8 +4,6 @@
 #define ENGRAM_SERVICE_CHANGE_THREAD_H_
 
 #include <pthread.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <deque>
 #include <functional>
@@ -33,13 +31,8 @@ class ChangeThread {
   }
 
  private:
-  // Readers go first; beside threads that never sleep a tenth of a core is left for changes.
-  static constexpr int kNice = 10;
-
   void Run() {
     pthread_setname_np(pthread_self(), "engram-change");
-    // Of this thread alone. Without leave it has the priority that all have.
-    setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
     while (true) {
       std::function<void()> work;
       {

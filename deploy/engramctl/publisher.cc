@@ -9,8 +9,7 @@
 namespace engram {
 namespace {
 
-// A server's serving thread takes it in as a whole: for that long its readers wait.
-constexpr size_t kPieceBytes = 128 << 10;
+constexpr size_t kPieceBytes = 1 << 20;
 // The last piece is answered when the server has loaded the whole part and it lasts.
 constexpr absl::Duration kPublishTimeout = absl::Minutes(10);
 

@@ -4,8 +4,8 @@ published, activated and retired without a pause.
 
 publish_p99.py BUILD_DIR [--bucket-floor F] [--batch B] [--seconds S] [--rounds N]
 
-One server, lookups of B rows back to back; rounds alone and beside take turns; medians. Whoever
-publishes runs at the lowest priority: it stands for a machine of its own. Prints one JSON object.
+One server, lookups of B rows back to back; rounds alone and beside take turns; medians. Prints one
+JSON object.
 """
 import argparse
 import json
@@ -30,8 +30,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
 
-    def run(name, *args, prefix=()):
-        command = [*prefix, arguments.build / "bin" / name, *map(str, args)]
+    def run(name, *args):
+        command = [arguments.build / "bin" / name, *map(str, args)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     with tempfile.TemporaryDirectory(prefix="engram-publish-") as scratch:
@@ -68,9 +68,10 @@ def main():
 
             def change(over, count):
                 while not over.is_set():
-                    for command in (("publish", *servers, delta), ("activate", *servers, digests[1]),
-                                    ("activate", *servers, digests[0]), ("retire", *servers, digests[1])):
-                        run("engramctl", *command, prefix=("nice", "-n", "19"))
+                    run("engramctl", "publish", *servers, delta)
+                    run("engramctl", "activate", *servers, digests[1])
+                    run("engramctl", "activate", *servers, digests[0])
+                    run("engramctl", "retire", *servers, digests[1])
                     count.append(1)
 
             alone, beside, changes = [], [], []
