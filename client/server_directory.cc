@@ -30,8 +30,9 @@ void ServerDirectory::SetNames(const std::vector<std::string>& names) {
 bool ServerDirectory::Tick(absl::Time now) {
   bool changed = std::exchange(changed_, false);
   if (!leaving_.empty() && !leave_at_.has_value()) leave_at_ = now + refresh_;
-  if (!leaving_.empty() && now >= *leave_at_) {
+  if (leave_at_.has_value() && now >= *leave_at_) {
     leaving_.clear();
+    leave_at_.reset();
     changed = true;
   }
   for (Name& name : names_) {
@@ -68,7 +69,7 @@ absl::Time ServerDirectory::next_tick() const {
   for (const Name& name : names_) {
     if (name.lookup == nullptr) next = std::min(next, name.next);
   }
-  if (leave_at_.has_value() && !leaving_.empty()) next = std::min(next, *leave_at_);
+  if (leave_at_.has_value()) next = std::min(next, *leave_at_);
   return changed_ ? absl::InfinitePast() : next;
 }
 

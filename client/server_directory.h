@@ -65,7 +65,7 @@ class ServerDirectory {
   const std::function<void()> wake_;
   std::vector<Name> names_;
   std::vector<Name> leaving_;           // not looked up any more
-  std::optional<absl::Time> leave_at_;  // unset: from the next Tick on it is
+  std::optional<absl::Time> leave_at_;  // set by the first Tick that finds some
   bool changed_ = false;                // by SetNames
 };
 
