@@ -79,8 +79,10 @@ void RowScatter::CopyOn(const uint8_t* data, uint64_t before) {
     const size_t begin = copy.row < first_ ? 0 : copy.row - first_;
     const size_t end = std::min(copy.end() - first_, rows_);
     if (end > rows_done) break;
-    const uint8_t* rows = data + (begin * row_bytes - before);
-    if (begin * row_bytes < before) {  // They were cut.
+    const uint8_t* rows = nullptr;
+    if (begin * row_bytes >= before) {
+      rows = data + (begin * row_bytes - before);
+    } else {  // They were cut.
       cut_.resize((end - begin) * row_bytes);
       for (size_t row = begin; row < end; ++row) {
         target_.ReadRow(PositionOf(row), cut_.data() + (row - begin) * row_bytes);

@@ -2,7 +2,7 @@
 # Installs the Debian 12 packages that building and testing need; does nothing where all are there.
 #   deploy/install-deps.sh            what the build, the tests and the demo need
 #   deploy/install-deps.sh dev        also what .ci/run checks with
-#   deploy/install-deps.sh fuzz       also what the fuzzers are built with
+#   deploy/install-deps.sh clang      also what AddressSanitizer and the fuzzers are built with
 #   deploy/install-deps.sh aarch64    also the cross compiler and the emulator
 #   deploy/install-deps.sh packages   also what deploy/packages.sh makes packages with
 #   deploy/install-deps.sh full       also what tests/run.sh full tries packages and images with
@@ -21,7 +21,7 @@ packages=(
 case "${1:-}" in
   "") ;;
   dev) packages+=(clang-format clang-tidy shellcheck) ;;
-  fuzz) packages+=(clang-14 libclang-rt-14-dev) ;;
+  clang) packages+=(clang-14 libclang-rt-14-dev) ;;
   packages) packages+=(dpkg-dev file) ;;
   full)
     packages+=(dpkg-dev file fuse3 lintian mmdebstrap python3-fusepy systemd
@@ -29,7 +29,7 @@ case "${1:-}" in
     ;;
   aarch64) packages+=(g++-aarch64-linux-gnu qemu-user) ;;
   *)
-    echo "error: unknown argument '$1' (none, dev, fuzz, aarch64, packages or full)" >&2
+    echo "error: unknown argument '$1' (none, dev, clang, aarch64, packages or full)" >&2
     exit 2
     ;;
 esac

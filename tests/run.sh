@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, runs the tests; ends with ctest's own closing lines.
 #   tests/run.sh               preset release, everything but the long tests
-#   tests/run.sh asan-ubsan    under AddressSanitizer and UndefinedBehaviorSanitizer
+#   tests/run.sh asan-ubsan    by clang, under AddressSanitizer and UndefinedBehaviorSanitizer; then the
+#                              fuzzers, 15 seconds each
 #   tests/run.sh tsan          under ThreadSanitizer
 #   tests/run.sh aarch64       the core (all but gRPC) cross-compiled for aarch64, under an emulator
 #   tests/run.sh full          preset release, the long tests too, packages and images; then the fuzzers,
@@ -28,11 +29,11 @@ case "$mode" in
     deploy/install-deps.sh full
     ;;
   fuzz)
-    deploy/install-deps.sh fuzz
+    deploy/install-deps.sh clang
     exec tests/fuzz/run.sh "${2:-60}"
     ;;
   thread-safety)
-    deploy/install-deps.sh fuzz
+    deploy/install-deps.sh clang
     cmake --preset thread-safety
     mapfile -t objects < <(ninja -C build/thread-safety -t targets all |
       sed -nE 's/^((proto|storage|client|service|deploy)\/[^:]*\.o): CXX_COMPILER.*/\1/p' | grep -v /generated/)
@@ -40,6 +41,7 @@ case "$mode" in
     ;;
   asan-ubsan | tsan)
     preset=$mode
+    if [ "$mode" = asan-ubsan ]; then deploy/install-deps.sh clang; fi
     labels='bench|cli|demo|faults|kubernetes|monitoring|long|packages|python'
     # Where gRPC's own client shares the server's process, and with it gRPC's one epoll set, two tests
     # hang under ThreadSanitizer; with our client, which needs no gRPC, the same server runs.
@@ -96,4 +98,7 @@ run_ctest() {
   printf '\nUNSTEADY: failed once, passed alone:\n%s\n' "$failed"
 }
 run_ctest
-if [ "$mode" = full ]; then exec tests/run.sh fuzz 3600; fi
+case "$mode" in
+  asan-ubsan) exec tests/fuzz/run.sh 15 ;;
+  full) exec tests/run.sh fuzz 3600 ;;
+esac

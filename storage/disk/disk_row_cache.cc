@@ -52,7 +52,7 @@ struct alignas(kLineBytes) DiskRowCache::Set {
   // Without a branch, for which way it is cannot be predicted, and all keys at once: of the lane
   // that is equal the bit of its way is left. Outside the lock what it says is a guess, as is
   // meant: the race is not ThreadSanitizer's to report.
-  [[gnu::no_sanitize("thread")]] size_t Find(uint64_t place) const {
+  __attribute__((no_sanitize("thread"))) size_t Find(uint64_t place) const {
     using Lanes __attribute__((vector_size(16), may_alias)) = uint32_t;
     static_assert(kNowhere == kWays && sizeof(keys) == 3 * sizeof(Lanes));
     const auto* const lanes = reinterpret_cast<const Lanes*>(&keys);

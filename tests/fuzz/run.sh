@@ -9,10 +9,10 @@ if [ ${#names[@]} -eq 0 ]; then
   mapfile -t names < <(find tests/fuzz/corpus -mindepth 1 -maxdepth 1 -type d -printf '%f\n' | sort)
 fi
 
-cmake --preset fuzz
+cmake --preset asan-ubsan
 targets=()
 for name in "${names[@]}"; do targets+=(--target "${name}_fuzz"); done
-cmake --build --preset fuzz "${targets[@]}"
+cmake --build --preset asan-ubsan "${targets[@]}"
 work=$PWD/build/fuzz/work
 artifacts=$PWD/build/fuzz/artifacts
 rm -rf "$work"
@@ -22,7 +22,7 @@ run_one() {
   local name=$1 dictionary=() log=$work/$1.log
   cp -r "tests/fuzz/corpus/$name" "$work/$name"
   [ -f "tests/fuzz/corpus/$name.dict" ] && dictionary=(-dict="tests/fuzz/corpus/$name.dict")
-  if "build/fuzz/bin/${name}_fuzz" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 \
+  if "build/asan-ubsan/bin/${name}_fuzz" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 \
     -print_final_stats=1 -artifact_prefix="$artifacts/$name-" "${dictionary[@]}" "$work/$name" \
     >"$log" 2>&1; then
     local runs edges

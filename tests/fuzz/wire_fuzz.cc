@@ -47,7 +47,8 @@ void CheckResponse(const uint8_t* data, size_t size) {
   if (!message.ParseFromArray(data, static_cast<int>(size))) return;
   Require(response.request_id == message.request_id() && response.code == message.code() &&
           response.piece == message.piece() && response.last == message.last() &&
-          response.message == message.message());
+          response.message == message.message() &&
+          response.retry_after_us == message.retry_after_us());
   Require(response.failures.size() == static_cast<size_t>(message.failures_size()));
   Require(std::string(reinterpret_cast<const char*>(data) + *header, response.rows_bytes) ==
           message.rows());
