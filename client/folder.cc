@@ -30,6 +30,13 @@ uint64_t MostRows(const Geometry& geometry) {
   return most;
 }
 
+// Ids of anything else are for the plan to refuse: the cache knows them by fewer bits.
+bool AreRows(std::span<const int64_t> ids, uint64_t rows) {
+  uint64_t largest = 0;
+  for (const int64_t id : ids) largest = std::max(largest, static_cast<uint64_t>(id));
+  return largest < rows;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Folder>> Folder::Create(const ClientOptions& options,
@@ -100,13 +107,14 @@ bool Folder::Fold(const Lookup& lookup, LookupLayer& layer) {
 size_t Folder::FindCached(LookupLayer& layer) {
   cache_->Begin();
   searches_.clear();
+  const uint64_t rows = geometry_.layers()[layer.index].rows;
   uint32_t ngram = 0;
   for (const int64_t* token = layer.ids.data(); ngram < fold_.source.size();
        token += columns_.columns()) {
     for (uint32_t part = 0; part < columns_.parts(); ++part, ++ngram) {
       if (fold_.source[ngram] != NgramFold::Source::kFetch) continue;
       const std::span<const int64_t> ids(token + columns_.begin(part), columns_.size(part));
-      if (IsWhole(ids)) searches_.push_back({ngram, RowCache::KeyOf(layer.index, ids)});
+      if (AreRows(ids, rows)) searches_.push_back({ngram, RowCache::KeyOf(layer.index, ids)});
     }
   }
   const size_t count = searches_.size();

@@ -53,7 +53,8 @@ class RowCache {
   // Slots that were found are let go.
   void Begin();
 
-  // An n-gram of row ids `ids`, none negative, of a layer. Borrows them.
+  // An n-gram of row ids `ids`, all of them rows of the layer: no more bits than such have are
+  // compared. Borrows them.
   struct Key {
     size_t layer_index;
     std::span<const int64_t> ids;

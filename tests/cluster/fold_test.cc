@@ -213,6 +213,24 @@ TEST(FoldTest, BadIdsAreNamedAsWithout) {
   ExpectRows(1, ids, out);
 }
 
+// The low bits of a bad id are a row's that the cache has, beside right ids of the same n-gram.
+TEST(FoldTest, BadIdsAreNoHits) {
+  TestCluster cluster(1);
+  const auto client = Connect(cluster, {.servers = {}, .cache_bytes = 16 << 20});
+  std::vector<int64_t> ids(4 * kColumns, 7);
+  std::vector<uint8_t> out;
+  for (int i = 0; i < 3; ++i) ASSERT_THAT(LookUp(*client, 1, ids, out), IsOk());
+  for (const size_t position : {size_t{0}, size_t{3}, size_t{7}}) {
+    for (const int64_t high : {int64_t{1} << 32, int64_t{1} << 57}) {
+      std::vector<int64_t> bad = ids;
+      for (size_t at = position; at < bad.size(); at += 8) bad[at] += high;
+      EXPECT_THAT(LookUp(*client, 1, bad, out),
+                  StatusIs(absl::StatusCode::kOutOfRange, "is not a row"))
+          << position << " " << high;
+    }
+  }
+}
+
 TEST(FoldTest, CacheOptionsAreChecked) {
   TestCluster cluster(1);
   ClientOptions options{.servers = cluster.addresses(), .cache_bytes = 1000};
