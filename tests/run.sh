@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, runs the tests; ends with ctest's own closing lines.
 #   tests/run.sh               preset release, everything but the long tests
-#   tests/run.sh asan-ubsan    by clang, under AddressSanitizer and UndefinedBehaviorSanitizer; then the
-#                              fuzzers, 15 seconds each
+#   tests/run.sh asan-ubsan    by clang, which sees what locks guard, under AddressSanitizer and
+#                              UndefinedBehaviorSanitizer; then the fuzzers, 15 seconds each
 #   tests/run.sh tsan          under ThreadSanitizer
 #   tests/run.sh aarch64       the core (all but gRPC) cross-compiled for aarch64, under an emulator
 #   tests/run.sh full          preset release, the long tests too, packages and images; then the fuzzers,
 #                              an hour each
 #   tests/run.sh fuzz [S]      the fuzzers, S seconds each (60)
-#   tests/run.sh thread-safety what locks guard, by clang's annotations; nothing is compiled
 # Labels: `cli`, `demo`, `faults`, `kubernetes` and `monitoring` start built binaries on their own,
 # `bench` is of benchmarks (no sanitizer runs: minutes for nothing that the in-process cluster does not cover); `long`
 # takes minutes; `packages` installs Debian packages in a system of their own.
@@ -32,13 +31,6 @@ case "$mode" in
     deploy/install-deps.sh clang
     exec tests/fuzz/run.sh "${2:-60}"
     ;;
-  thread-safety)
-    deploy/install-deps.sh clang
-    cmake --preset thread-safety
-    mapfile -t objects < <(ninja -C build/thread-safety -t targets all |
-      sed -nE 's/^((proto|storage|client|service|deploy)\/[^:]*\.o): CXX_COMPILER.*/\1/p' | grep -v /generated/)
-    exec ninja -C build/thread-safety "${objects[@]}"
-    ;;
   asan-ubsan | tsan)
     preset=$mode
     if [ "$mode" = asan-ubsan ]; then deploy/install-deps.sh clang; fi
@@ -57,7 +49,7 @@ case "$mode" in
     deploy/aarch64-sysroot.sh
     ;;
   *)
-    echo "error: unknown mode '$mode' (none, asan-ubsan, tsan, aarch64, full, fuzz or thread-safety)" >&2
+    echo "error: unknown mode '$mode' (none, asan-ubsan, tsan, aarch64, full or fuzz)" >&2
     exit 2
     ;;
 esac
@@ -75,6 +67,11 @@ fi
 
 deploy/install-deps.sh
 cmake --preset "$preset"
+if [ "$mode" = asan-ubsan ]; then  # also what no test is linked with, for clang to look at
+  mapfile -t objects < <(ninja -C "build/$preset" -t targets all |
+    sed -nE 's/^((proto|storage|client|service|deploy)\/[^:]*\.o): CXX_COMPILER.*/\1/p')
+  targets+=("${objects[@]}")
+fi
 "${layout[@]}" cmake --build --preset "$preset" "${targets[@]}"
 tokenizer=$(deploy/fetch-tokenizer.sh | tail -n 1)
 [ -s "$tokenizer" ] || { echo "error: deploy/fetch-tokenizer.sh gave no tokenizer" >&2; exit 1; }
