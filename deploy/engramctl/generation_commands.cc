@@ -21,6 +21,7 @@ constexpr absl::Duration kChangeTimeout = absl::Minutes(1);
 
 struct Flags : ServersFlags {
   std::string argument;
+  double max_mb_s = 10;
   bool json = false;
 };
 
@@ -73,7 +74,7 @@ absl::Status FirstFailure(const std::vector<std::string>& addresses,
 absl::Status Publish(const Flags& flags) {
   const std::vector<ServerStatus> servers =
       AskServers(flags.servers, kAskTimeout, flags.credentials);
-  return Report(flags, Publisher(flags.argument, servers, flags.credentials).Run());
+  return Report(flags, Publisher(flags.argument, servers, flags.max_mb_s, flags.credentials).Run());
 }
 
 // Every server has prepared it before the first makes it active.
@@ -145,9 +146,10 @@ absl::Status Generations(const Flags& flags) {
   return absl::OkStatus();
 }
 
-// A command of servers and, unless `argument` is null, one thing more.
-CLI::App* AddCommand(CLI::App& app, const char* name, const char* what, const char* argument,
-                     const char* argument_text, absl::Status (*act)(const Flags&), Command& run) {
+// A command of servers and, unless `argument` is null, one thing more. Its flags, for more of them.
+std::shared_ptr<Flags> AddCommand(CLI::App& app, const char* name, const char* what,
+                                  const char* argument, const char* argument_text,
+                                  absl::Status (*act)(const Flags&), Command& run) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand(name, what);
   AddServersFlags(command, *flags, "A,B,...: all of the table's servers");
@@ -157,14 +159,21 @@ CLI::App* AddCommand(CLI::App& app, const char* name, const char* what, const ch
   // What changes something prints its result as JSON in any case.
   command->add_flag("--json", flags->json, "One JSON object");
   command->callback([=, &run] { run = [=] { return act(*flags); }; });
-  return command;
+  return flags;
 }
 
 }  // namespace
 
 void AddPublish(CLI::App& app, Command& run) {
-  AddCommand(app, "publish", "Sends every server its part of a delta; nothing becomes active",
-             "FILE", "Delta", Publish, run);
+  const auto flags =
+      AddCommand(app, "publish", "Sends every server its part of a delta; nothing becomes active",
+                 "FILE", "Delta", Publish, run);
+  app.get_subcommand("publish")
+      ->add_option("--max-mb-s", flags->max_mb_s,
+                   "10^6 bytes a second that any server is sent at most, for its readers' sake; 0: "
+                   "no bound")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
 }
 
 void AddActivate(CLI::App& app, Command& run) {

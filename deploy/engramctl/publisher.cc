@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "client/change_generations.h"
 #include "proto/base/status_macros.h"
 
@@ -52,7 +53,7 @@ absl::Status Publisher::ChooseServers(const DeltaHeader& header) {
           server.address, " does not hold the base of ", path_, ", the table of digest ",
           ToHex(header.base), "; it serves ", ToHex(server.digest)));
     }
-    Part part{&server, base->ranges, header, "", 0};
+    Part part{&server, base->ranges, header, "", 0, absl::InfinitePast()};
     part.header.change = RowSum();
     for (DeltaLayer& layer : part.header.layers) layer.changed = 0;
     parts_.push_back(std::move(part));
@@ -102,6 +103,12 @@ absl::Status Publisher::SendAll(DeltaReader& delta) {
 }
 
 absl::Status Publisher::Send(Part& part, bool last) {
+  const absl::Time now = std::max(absl::Now(), part.next);
+  absl::SleepFor(now - absl::Now());
+  if (max_mb_s_ > 0) {
+    const double bytes = static_cast<double>(part.records.size());
+    part.next = now + absl::Seconds(bytes / 1e6 / max_mb_s_);
+  }
   const std::string header = part.sent == 0 ? EncodeDeltaHeader(part.header) : "";
   const absl::StatusOr<bool> prepared =
       PublishTo(part.server->address, {target_, header, part.sent, part.records, last},

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "client/client.h"
 #include "storage/delta_file.h"
 
@@ -14,10 +15,14 @@ namespace engram {
 // Sends each server the rows of its ranges. Activates nothing.
 class Publisher {
  public:
-  // `servers`: as AskServers gave them.
-  Publisher(std::string path, const std::vector<ServerStatus>& servers,
+  // `servers`: as AskServers gave them. `max_mb_s`: 10^6 bytes a second that any of them is sent at
+  // most, so that what it does with them leaves its readers alone; 0: no bound.
+  Publisher(std::string path, const std::vector<ServerStatus>& servers, double max_mb_s = 0,
             Credentials credentials = {})
-      : path_(std::move(path)), servers_(servers), credentials_(std::move(credentials)) {}
+      : path_(std::move(path)),
+        servers_(servers),
+        max_mb_s_(max_mb_s),
+        credentials_(std::move(credentials)) {}
 
   // Returns when every server holds the delta's target, durably; those that do already are passed
   // by. Nothing is sent before the whole delta was read and found sound, every server was found to
@@ -34,6 +39,7 @@ class Publisher {
     DeltaHeader header;   // of the part
     std::string records;  // that wait to be sent
     uint64_t sent = 0;    // rows
+    absl::Time next;      // before which no more is sent
   };
 
   absl::Status ChooseServers(const DeltaHeader& header);
@@ -45,6 +51,7 @@ class Publisher {
 
   const std::string path_;
   const std::vector<ServerStatus>& servers_;
+  const double max_mb_s_;
   const Credentials credentials_;
   Sha256 target_{};
   std::vector<Part> parts_;

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """What readers feel of a table that changes: their p99 alone, and while a delta of 1 % of the rows is
-published, activated and retired without a pause.
+published at a pace, activated and retired, again and again.
 
-publish_p99.py BUILD_DIR [--bucket-floor F] [--batch B] [--seconds S] [--rounds N]
+publish_p99.py BUILD_DIR [--bucket-floor F] [--batch B] [--seconds S] [--rounds N] [--max-mb-s M,...]
 
-One server, lookups of B rows back to back; rounds alone and beside take turns; medians. Prints one
-JSON object.
+One server, lookups of B rows back to back; rounds alone and beside each pace (0: none) take turns; medians.
+Prints one JSON object.
 """
 import argparse
 import json
@@ -24,10 +24,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=pathlib.Path)
-    parser.add_argument("--bucket-floor", type=int, default=40_000)
+    parser.add_argument("--bucket-floor", type=int, default=160_000)
     parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--max-mb-s", type=lambda text: text.split(","), default=["0", "20", "10"])
     arguments = parser.parse_args()
 
     def run(name, *args):
@@ -66,31 +67,37 @@ def main():
                     "engram-bench", "gather", *servers, "--layer", 1, "--batch", arguments.batch,
                     "--depth", 1, "--seconds", arguments.seconds, "--ids", "uniform"))["p99_us"]
 
-            def change(over, count):
+            def change(pace, over, count):
                 while not over.is_set():
-                    run("engramctl", "publish", *servers, delta)
+                    run("engramctl", "publish", *servers, "--max-mb-s", pace, delta)
                     run("engramctl", "activate", *servers, digests[1])
                     run("engramctl", "activate", *servers, digests[0])
                     run("engramctl", "retire", *servers, digests[1])
                     count.append(1)
 
-            alone, beside, changes = [], [], []
+            paces = {pace: {"changes": [], "p99_us": []} for pace in arguments.max_mb_s}
+            alone = []
             p99()
             for _ in range(arguments.rounds):
                 alone.append(p99())
-                over = threading.Event()
-                changing = threading.Thread(target=change, args=(over, changes))
-                changing.start()
-                beside.append(p99())
-                over.set()
-                changing.join()
+                for pace, beside in paces.items():
+                    over = threading.Event()
+                    changing = threading.Thread(target=change, args=(pace, over, beside["changes"]))
+                    changing.start()
+                    beside["p99_us"].append(p99())
+                    over.set()
+                    changing.join()
         finally:
             server.terminate()
             server.wait()
         print(json.dumps({
             "rows": int(fields["rows"]), "changed_rows": made["rows"], "batch": arguments.batch,
-            "changes": len(changes), "p99_us_alone": alone, "p99_us_beside": beside,
-            "ratio": round(statistics.median(beside) / statistics.median(alone), 3)}))
+            "p99_us_alone": [round(each) for each in alone],
+            "beside": {pace: {
+                "changes": len(beside["changes"]),
+                "p99_us": [round(each) for each in beside["p99_us"]],
+                "ratio": round(statistics.median(beside["p99_us"]) / statistics.median(alone), 3)}
+                for pace, beside in paces.items()}}))
 
 
 if __name__ == "__main__":

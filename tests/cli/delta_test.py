@@ -119,6 +119,11 @@ class Delta(unittest.TestCase):
         self.ctl("activate", servers, self.digests[1])
         self.verify(servers, self.new)
 
+    def test_a_pace_is_not_negative(self):
+        done = run("engramctl", "publish", "--servers", "127.0.0.1:1", self.delta, "--max-mb-s", "-1")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("--max-mb-s", done.stderr)
+
     def test_without_a_data_directory_publishing_is_refused(self):
         server = self.serve()
         done = self.ctl("publish", [server], self.delta, ok=False)
