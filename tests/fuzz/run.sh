@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# run.sh [SECONDS [NAME...]]: builds the fuzzers, or those named, and runs each for SECONDS (60), two at a time, on a copy
-# of its corpus. One line a fuzzer; what failed is kept in build/fuzz/artifacts.
+# run.sh [SECONDS [NAME...]]: builds the fuzzers, or those named, and runs each for SECONDS (60), as many at a time as there
+# are cores, on a copy of its corpus and of what was found before. One line a fuzzer; what failed is kept in
+# build/fuzz/artifacts, what reached further by keep.sh.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-60}
@@ -21,6 +22,7 @@ mkdir -p "$work" "$artifacts"
 run_one() {
   local name=$1 dictionary=() log=$work/$1.log
   cp -r "tests/fuzz/corpus/$name" "$work/$name"
+  if [ -d "tests/fuzz/found/$name" ]; then cp -r "tests/fuzz/found/$name/." "$work/$name"; fi
   [ -f "tests/fuzz/corpus/$name.dict" ] && dictionary=(-dict="tests/fuzz/corpus/$name.dict")
   if "build/asan-ubsan/bin/${name}_fuzz" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 \
     -print_final_stats=1 -artifact_prefix="$artifacts/$name-" "${dictionary[@]}" "$work/$name" \
