@@ -72,6 +72,9 @@ absl::StatusOr<ServerInfo> Understand(const Description& description,
   info.state = description.state;
   info.shard = description.shard;
   info.max_rows_per_request = description.max_rows_per_request;
+  info.tells_of_changes = std::find(description.features.begin(), description.features.end(),
+                                    static_cast<uint32_t>(DescribedFeature::kChangeNotices)) !=
+                          description.features.end();
   if (info.max_rows_per_request == 0) {
     return absl::InvalidArgumentError("states a limit of 0 rows per request");
   }

@@ -27,6 +27,7 @@ struct ServerInfo {
   DescribedState state = DescribedState::kUnspecified;
   Shard shard;
   uint64_t max_rows_per_request = 0;
+  bool tells_of_changes = false;  // on its streams
 };
 
 inline constexpr char kDescribePath[] = "/engram.v1.EngramService/Describe";

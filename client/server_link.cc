@@ -18,6 +18,10 @@ constexpr absl::Duration kLastBackoff = absl::Seconds(2);
 // A host that is lost without a word is noticed within half a minute.
 constexpr absl::Duration kQuietBeforePing = absl::Seconds(30);
 constexpr absl::Duration kPingTimeout = absl::Seconds(5);
+// A server that tells of changes is asked what they are within this time, by each client at another
+// moment; and so often where it told nothing.
+constexpr absl::Duration kAskAfterChange = absl::Milliseconds(100);
+constexpr absl::Duration kAskWithoutChange = absl::Seconds(30);
 
 // What the server calls itself in HTTP/2; a path would be no name.
 std::string Authority(const std::string& address) {
@@ -94,6 +98,7 @@ void ServerLink::OnDescribed(const absl::StatusOr<std::string>& response) {
       return absl::UnavailableError(
           absl::StrCat("is not serving (", DescribedStateName(info.state), ")"));
     }
+    tells_of_changes_ = info.tells_of_changes;
     RETURN_IF_ERROR(listener_->Accept(number_, std::move(info)));
     return StartStream();
   }();
@@ -110,7 +115,9 @@ absl::Status ServerLink::StartStream() {
   backoff_ = kFirstBackoff;
   last_read_ = absl::Now();
   pinged_ = false;
-  next_describe_ = last_read_ + refresh_;
+  // What changed before there was a stream was not told.
+  next_describe_ = tells_of_changes_ ? SoonAfter(last_read_) : last_read_ + refresh_;
+  changed_ = false;
   next_tick_ = std::min(next_describe_, last_read_ + kQuietBeforePing);
   listener_->OnChange(number_);
   return absl::OkStatus();
@@ -131,11 +138,29 @@ absl::Status ServerLink::KeepAlive(absl::Time now) {
   return FlushConnection();
 }
 
+absl::Time ServerLink::SoonAfter(absl::Time now) {
+  if (refresh_ == absl::InfiniteDuration()) return absl::InfiniteFuture();
+  const absl::Duration longest = std::min(kAskAfterChange, refresh_);
+  return now + std::uniform_real_distribution<double>()(random_) * longest;
+}
+
+void ServerLink::OnChanged() {
+  changed_ = true;
+  if (next_describe_ == absl::InfiniteFuture()) return;  // nobody asks, or it is under way
+  next_describe_ = std::min(next_describe_, SoonAfter(absl::Now()));
+  next_tick_ = std::min(next_tick_, next_describe_);
+}
+
 absl::Status ServerLink::DescribeAgain() {
+  changed_ = false;
   next_describe_ = absl::InfiniteFuture();
   describe_ = std::make_unique<UnaryCall>(
       kMaxDescribeBytes, [this](const absl::StatusOr<std::string>& response) {
-        next_describe_ = absl::Now() + refresh_;
+        const absl::Time now = absl::Now();
+        const bool told = tells_of_changes_ && response.ok();
+        next_describe_ = changed_ ? SoonAfter(now)
+                         : told   ? now + std::max(refresh_, kAskWithoutChange)
+                                  : now + refresh_;
         next_tick_ = std::min(next_tick_, next_describe_);
         if (!response.ok()) return;  // What is wrong with the connection shows elsewhere.
         absl::StatusOr<ServerInfo> info = ParseDescribe(*response, std::nullopt);
@@ -152,6 +177,7 @@ absl::Status ServerLink::Stream::OnAnswer(const StreamResponse& header) {
     link->status_ = absl::UnavailableError(absl::StrCat("server ", link->label(), " is draining"));
     link->listener_->OnChange(link->number_);
   }
+  if (header.kind == ResponseKind::kChanged) link->OnChanged();
   return link->listener_->OnAnswer(link->number_, header);
 }
 

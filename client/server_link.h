@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -56,7 +57,8 @@ class ServerLink final : public EventLoop::Handler {
 
   // Borrows `listener`, which knows this link by its number. `urgent`: it goes before links that
   // are not, whose messages are taken a piece at a time. `wanted` as for ParseDescribe. `refresh`:
-  // how often the server is asked to describe itself again; infinite: never.
+  // how often the server is asked to describe itself again; infinite: never. One that tells of
+  // changes is asked when it has, and else seldom.
   ServerLink(size_t number, Endpoint endpoint, bool urgent, std::optional<Sha256> wanted,
              absl::Duration refresh, const Shared& shared, Listener* listener);
   ~ServerLink() override;
@@ -110,6 +112,8 @@ class ServerLink final : public EventLoop::Handler {
   absl::Status StartStream();
   absl::Status KeepAlive(absl::Time now);
   absl::Status DescribeAgain();
+  void OnChanged();
+  absl::Time SoonAfter(absl::Time now);
   absl::Status FlushConnection();
 
   // Gives the connection up, and tries again later.
@@ -137,7 +141,10 @@ class ServerLink final : public EventLoop::Handler {
   absl::Time last_read_;  // something came from the server
   bool pinged_ = false;   // since then
   absl::Time ping_deadline_;
+  bool tells_of_changes_ = false;
   absl::Time next_describe_ = absl::InfiniteFuture();  // while one is under way, too
+  bool changed_ = false;                               // since the one under way was asked for
+  std::minstd_rand random_{std::random_device()()};
 
   Socket socket_;  // while it connects
   std::unique_ptr<Http2Connection> connection_;

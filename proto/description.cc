@@ -12,6 +12,7 @@ namespace {
 
 // A server states its own text; beyond this it is none.
 constexpr size_t kMaxTextBytes = 65536;
+constexpr size_t kMaxFeatures = 1024;
 constexpr size_t kMaxRanges = size_t{1} << 20;
 
 // Calls read(field) for every field of the message; false on a malformed one.
@@ -121,6 +122,8 @@ absl::StatusOr<Description> DecodeDescription(absl::string_view bytes) {
         return in.Uint(result.shard.count);
       case 10:
         return ReadUints(in, result.max_rows_per_request, nullptr);
+      case 11:
+        return in.Uints(kMaxFeatures, result.features);
       case 12:
         return ReadUints(in, result.verified_passes, &result.verified_rows);
       case 13:

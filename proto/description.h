@@ -27,6 +27,8 @@ enum class DescribedState : uint32_t {
 };
 std::string DescribedStateName(DescribedState state);  // "SERVING"; the number of an unknown one
 
+enum class DescribedFeature : uint32_t { kRowChecksums = 1, kChangeNotices = 2 };
+
 enum class GenerationState : uint32_t { kUnspecified = 0, kPrepared = 1, kActive = 2 };
 
 struct Generation {
@@ -49,6 +51,7 @@ struct Description {
   DescribedState state = DescribedState::kUnspecified;
   Shard shard{0, 0};
   uint64_t max_rows_per_request = 0;
+  std::vector<uint32_t> features;  // numbers of DescribedFeature and others
   uint64_t verified_passes = 0;
   uint64_t verified_rows = 0;
   std::string failure;

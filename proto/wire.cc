@@ -169,9 +169,9 @@ std::string EncodeErrorAnswer(uint64_t request_id, const absl::Status& status) {
   return out;
 }
 
-std::string EncodeDrainNotice() {
+std::string EncodeNotice(ResponseKind kind) {
   uint8_t buffer[16];
-  uint8_t* end = WriteUint(2, static_cast<uint32_t>(ResponseKind::kDraining), buffer);
+  uint8_t* end = WriteUint(2, static_cast<uint32_t>(kind), buffer);
   std::string out;
   AppendTo(out, buffer, end);
   return out;

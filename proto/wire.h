@@ -24,7 +24,7 @@ namespace engram {
 
 // Values of the enums in engram.proto.
 enum class RequestKind : uint32_t { kUnspecified = 0, kGather = 1, kCancel = 2 };
-enum class ResponseKind : uint32_t { kUnspecified = 0, kAnswer = 1, kDraining = 2 };
+enum class ResponseKind : uint32_t { kUnspecified = 0, kAnswer = 1, kDraining = 2, kChanged = 3 };
 enum class WirePriority : uint32_t { kUnspecified = 0, kDecode = 1, kPrefill = 2 };
 inline constexpr uint32_t kFlagChecksums = 1;
 
@@ -92,9 +92,9 @@ size_t EncodeAnswerHeader(uint64_t request_id, uint32_t piece, bool last,
                           std::span<const uint32_t> checksums, uint64_t rows_bytes, uint8_t* out);
 
 // Whole messages without rows: a request's one last answer when it failed, with its RetryAfter, and
-// the drain notice.
+// a notice (any kind but kAnswer).
 std::string EncodeErrorAnswer(uint64_t request_id, const absl::Status& status);
-std::string EncodeDrainNotice();
+std::string EncodeNotice(ResponseKind kind);
 
 }  // namespace engram
 

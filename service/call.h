@@ -43,6 +43,7 @@ class LongCall {
   virtual ~LongCall() = default;
   virtual void BeginDrain() = 0;  // nothing new is taken from now on
   virtual void OnStoreFailure() {}
+  virtual void OnHeldChanged() {}  // CallContext::Held is another
   virtual void End() = 0;  // finish the call as soon as nothing is left to answer
 };
 

@@ -448,11 +448,22 @@ void GatherStream::OnWritten(bool ok) {
 void GatherStream::NoticeDrain() {
   if (noticed_) return;
   noticed_ = true;
-  short_messages_.push_back(EncodeDrainNotice());
+  short_messages_.push_back(EncodeNotice(ResponseKind::kDraining));
 }
 
 void GatherStream::BeginDrain() {
   NoticeDrain();
+  WriteNext();
+}
+
+// One notice tells of all changes that it has not left before.
+void GatherStream::OnHeldChanged() {
+  if (!denied_.ok() || finishing_) return;
+  std::string notice = EncodeNotice(ResponseKind::kChanged);
+  if (std::find(short_messages_.begin(), short_messages_.end(), notice) != short_messages_.end()) {
+    return;
+  }
+  short_messages_.push_back(std::move(notice));
   WriteNext();
 }
 

@@ -62,6 +62,7 @@ class GatherStream final : public LongCall {
 
   void BeginDrain() override;
   void OnStoreFailure() override { BeginDrain(); }  // clients should go elsewhere
+  void OnHeldChanged() override;
   void End() override;
 
  private:

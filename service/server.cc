@@ -144,7 +144,7 @@ void Server::Impl::OnStoreFailure() {
 }
 
 // Threads that serve see it by themselves with their next request; those that sleep would keep what
-// is held no more.
+// is held no more. Clients are told.
 void Server::Impl::OnHeldChanged() {
   MutexLock lock(&mutex_);
   if (phase_.load() >= Phase::kClosing) return;

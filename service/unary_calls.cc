@@ -66,6 +66,7 @@ absl::Status Describe(CallContext& context, const v1::DescribeRequest& request,
   limits->set_max_request_bytes(context.options.max_request_bytes);
   limits->set_max_requests_in_flight(context.options.max_requests_in_flight);
   response.add_features(v1::FEATURE_ROW_CHECKSUMS);
+  response.add_features(v1::FEATURE_CHANGE_NOTICES);
   const StoreState& state = table.rows->state();
   response.mutable_verification()->set_passes(state.verified_passes);
   response.mutable_verification()->set_rows(state.verified_rows);

@@ -21,6 +21,7 @@ Worker::Worker(CallContext context)
       held_changed_([this](bool) {
         held_change_told_ = false;
         context_.Held();
+        for (LongCall* call : context_.long_calls) call->OnHeldChanged();
       }) {
   for (const Phase phase : {Phase::kDraining, Phase::kEnding, Phase::kClosing}) {
     phases_[static_cast<size_t>(phase) - 1] =

@@ -31,7 +31,8 @@ class Worker {
 
   // Any thread. Brings the phase, which the server has entered, to the calls. Once for each.
   void Tell(Phase phase);
-  // Any thread, before Tell(kClosing). Has the thread let go of generations that are held no more.
+  // Any thread, before Tell(kClosing). Has the thread let go of generations that are held no
+  // more, and brings the change to the calls.
   void TellHeldChanged();
   // Any thread, at most once, before Tell(kClosing). Brings the failure of the store to the calls.
   void TellStoreFailure();

@@ -54,7 +54,7 @@ absl::Status Feed(AnswerReader& reader, const std::string& bytes) {
 std::string Stream() {
   return Answer(1, "rows of one", {}) + Answer(2, "", {}) + Framed("") +
          Framed(EncodeErrorAnswer(3, absl::NotFoundError("no such layer"))) +
-         Answer(4, "rows of four", {1, 2, 3}) + Framed(EncodeDrainNotice());
+         Answer(4, "rows of four", {1, 2, 3}) + Framed(EncodeNotice(ResponseKind::kDraining));
 }
 
 const std::vector<std::string>& StreamEvents() {

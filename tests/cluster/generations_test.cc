@@ -375,6 +375,27 @@ TEST(GenerationsTest, AFollowerGoesOverToGenerationsOfItsTableAlone) {
   EXPECT_THAT(fleet.ReadAll(*follower), IsOkAndHolds(1));
 }
 
+// With an interval that no test waits for: servers tell.
+TEST(GenerationsTest, FollowersAreToldOfAChange) {
+  Fleet fleet(2);
+  ASSERT_THAT(fleet.Publish(0), IsOk());
+  ClientOptions options = Follows(fleet);
+  options.follow_interval = absl::Hours(1);
+  ASSERT_OK_AND_ASSIGN(const auto follower, Client::Connect(options));
+  ASSERT_OK_AND_ASSIGN(const auto keeps, Client::Connect({.servers = fleet.addresses()}));
+  for (int change = 1; change <= 4; ++change) {
+    const int active = change % 2;
+    ASSERT_THAT(fleet.Activate(active), IsOk());
+    const absl::Time deadline = absl::Now() + kTimeout;
+    while (follower->digest() != fleet.digest(active) && absl::Now() < deadline) {
+      std::this_thread::yield();
+    }
+    ASSERT_EQ(follower->digest(), fleet.digest(active)) << change;
+    EXPECT_THAT(fleet.ReadAll(*follower), IsOkAndHolds(active));
+    EXPECT_THAT(fleet.ReadAll(*keeps), IsOkAndHolds(0));
+  }
+}
+
 // Followers and pinned clients read all rows without a pause; each lookup must be of one table.
 TEST(GenerationsTest, NoWrongRowWhileGenerationsComeAndGo) {
   Fleet fleet(2, 2);

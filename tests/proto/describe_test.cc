@@ -162,6 +162,7 @@ v1::DescribeResponse FullDescription() {
   message.mutable_limits()->set_max_rows_per_request(uint64_t{1} << 33);
   message.mutable_limits()->set_max_request_bytes(7);
   message.add_features(v1::FEATURE_ROW_CHECKSUMS);
+  message.add_features(v1::FEATURE_CHANGE_NOTICES);
   message.mutable_verification()->set_passes(2);
   message.mutable_verification()->set_rows(9);
   message.set_failure("disk");
@@ -184,6 +185,7 @@ TEST(Description, IsReadAsProtobufWritesIt) {
   EXPECT_EQ(read.state, DescribedState::kDraining);
   EXPECT_EQ(read.shard, (Shard{3, 300}));
   EXPECT_EQ(read.max_rows_per_request, uint64_t{1} << 33);
+  EXPECT_EQ(read.features, (std::vector<uint32_t>{1, 2}));
   EXPECT_EQ(read.verified_passes, 2u);
   EXPECT_EQ(read.verified_rows, 9u);
   EXPECT_EQ(read.failure, "disk");

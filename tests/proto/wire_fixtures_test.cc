@@ -132,7 +132,7 @@ TEST(WireFixtures, ErrorAndDrain) {
   EXPECT_EQ(error.message, "no layer 3");
   EXPECT_TRUE(error.last);
   EXPECT_EQ(DecodeResponse(Fixture("draining"), 0).kind, ResponseKind::kDraining);
-  EXPECT_EQ(EncodeDrainNotice(), Fixture("draining"));
+  EXPECT_EQ(EncodeNotice(ResponseKind::kDraining), Fixture("draining"));
 }
 
 TEST(WireFixtures, Description) {

@@ -204,10 +204,12 @@ TEST(WireResponse, ErrorsFailuresAndNotices) {
   EXPECT_EQ(response.retry_after_us, 2001u);
   EXPECT_EQ(response.message, "no room");
 
-  ASSERT_THAT(DecodeResponse(EncodeDrainNotice(), response), IsOk());
-  EXPECT_EQ(response.kind, ResponseKind::kDraining);
-  EXPECT_EQ(response.request_id, 0u);
-  EXPECT_EQ(response.message, "");
+  for (const ResponseKind kind : {ResponseKind::kDraining, ResponseKind::kChanged}) {
+    ASSERT_THAT(DecodeResponse(EncodeNotice(kind), response), IsOk());
+    EXPECT_EQ(response.kind, kind);
+    EXPECT_EQ(response.request_id, 0u);
+    EXPECT_EQ(response.message, "");
+  }
 
   v1::GatherStreamResponse message;
   v1::RowFailure* failure = message.add_failures();
