@@ -44,7 +44,7 @@ class LongCall {
   virtual void BeginDrain() = 0;  // nothing new is taken from now on
   virtual void OnStoreFailure() {}
   virtual void OnHeldChanged() {}  // CallContext::Held is another
-  virtual void End() = 0;  // finish the call as soon as nothing is left to answer
+  virtual void End() = 0;          // finish the call as soon as nothing is left to answer
 };
 
 // Work that waits until the queue has no event left. Taking in everything that has come before any

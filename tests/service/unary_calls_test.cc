@@ -100,7 +100,8 @@ TEST(Describe, SaysWhatIsServed) {
   EXPECT_EQ(response.shard_count(), 2u);
   EXPECT_EQ(response.limits().max_rows_per_request(), 65536u);
   EXPECT_EQ(response.limits().max_requests_in_flight(), 1024u);
-  EXPECT_THAT(response.features(), testing::ElementsAre(v1::FEATURE_ROW_CHECKSUMS, v1::FEATURE_CHANGE_NOTICES));
+  EXPECT_THAT(response.features(),
+              testing::ElementsAre(v1::FEATURE_ROW_CHECKSUMS, v1::FEATURE_CHANGE_NOTICES));
 }
 
 TEST(Describe, TheTokenMapComesWhereAsked) {
