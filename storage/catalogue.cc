@@ -1,6 +1,7 @@
 #include "storage/catalogue.h"
 
 #include <algorithm>
+#include <span>
 
 #include "absl/strings/str_cat.h"
 #include "engram/storage/v1/catalogue.pb.h"
@@ -39,6 +40,13 @@ storage::v1::CatalogueState ToMessage(KeptState state) {
   return storage::v1::CATALOGUE_STATE_RETIRED;
 }
 
+absl::StatusOr<Sha256> ParseDigest(absl::string_view bytes) {
+  Sha256 digest{};
+  if (bytes.size() != digest.size()) return absl::DataLossError("a digest has not 32 bytes");
+  std::copy(bytes.begin(), bytes.end(), digest.begin());
+  return digest;
+}
+
 absl::StatusOr<Catalogue> FromMessage(const storage::v1::Catalogue& message) {
   Catalogue catalogue;
   for (const auto& range : message.ranges()) {
@@ -47,10 +55,7 @@ absl::StatusOr<Catalogue> FromMessage(const storage::v1::Catalogue& message) {
   size_t active = 0;
   for (const auto& each : message.generations()) {
     KeptGeneration generation{each.id(), each.parent(), {}, KeptState::kPrepared};
-    if (each.digest().size() != generation.digest.size()) {
-      return absl::DataLossError("a digest has not 32 bytes");
-    }
-    std::copy(each.digest().begin(), each.digest().end(), generation.digest.begin());
+    ASSIGN_OR_RETURN(generation.digest, ParseDigest(each.digest()));
     ASSIGN_OR_RETURN(generation.state, StateOf(each.state()));
     const bool first = catalogue.generations.empty();
     if (generation.id == 0 || catalogue.Find(generation.id) != nullptr ||
@@ -64,6 +69,9 @@ absl::StatusOr<Catalogue> FromMessage(const storage::v1::Catalogue& message) {
     catalogue.generations.push_back(generation);
   }
   if (active != 1) return absl::DataLossError(absl::StrCat(active, " generations are active"));
+  if (!message.base().empty()) {
+    ASSIGN_OR_RETURN(catalogue.base, ParseDigest(message.base()));
+  }
   return catalogue;
 }
 
@@ -110,6 +118,32 @@ std::vector<uint64_t> Catalogue::Prune() {
   return pruned;
 }
 
+std::vector<KeptGeneration> Catalogue::Trunk() const {
+  std::vector<KeptGeneration> trunk = {generations[0]};
+  while (trunk.back().state == KeptState::kRetired) {
+    const auto on_it = [&](const KeptGeneration& each) { return each.parent == trunk.back().id; };
+    const auto only = std::find_if(generations.begin(), generations.end(), on_it);
+    if (std::count_if(generations.begin(), generations.end(), on_it) != 1) break;
+    trunk.push_back(*only);
+  }
+  return trunk;
+}
+
+bool Catalogue::BeginAt(const Sha256& digest) {
+  const std::vector<KeptGeneration> trunk = Trunk();
+  size_t at = trunk.size();
+  while (at > 0 && trunk[at - 1].digest != digest) --at;
+  if (at == 0) return false;
+  if (--at == 0) return true;
+  base = trunk[trunk[0].digest == digest ? at - 1 : 0].digest;
+  const std::span<const KeptGeneration> before(trunk.data(), at);
+  std::erase_if(generations, [&](const KeptGeneration& each) {
+    return std::find(before.begin(), before.end(), each) != before.end();
+  });
+  generations[0].parent = 0;
+  return true;
+}
+
 absl::StatusOr<Catalogue> ReadCatalogue(const std::string& path) {
   ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxCatalogueBytes));
   ASSIGN_OR_RETURN(const absl::string_view payload, UnframeWhole(kCatalogueFile, bytes, path));
@@ -138,6 +172,9 @@ absl::Status WriteCatalogue(const std::string& path, const Catalogue& catalogue)
     out->set_parent(generation.parent);
     out->set_digest(generation.digest.data(), generation.digest.size());
     out->set_state(ToMessage(generation.state));
+  }
+  if (catalogue.base.has_value()) {
+    message.set_base(catalogue.base->data(), catalogue.base->size());
   }
   RETURN_IF_ERROR(WriteFileAtomically(path, Frame(kCatalogueFile, message.SerializeAsString())));
   return SyncDirectoryOf(path);

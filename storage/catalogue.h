@@ -6,6 +6,7 @@
 #define ENGRAM_STORAGE_CATALOGUE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ enum class KeptState : uint8_t {
 
 struct KeptGeneration {
   uint64_t id = 0;      // not 0, each has its own; its delta is the file "delta-ID"
-  uint64_t parent = 0;  // the generation that the delta is on; 0: the checkpoint's own
+  uint64_t parent = 0;  // the generation that the delta is on; 0: the table as loaded
   Sha256 digest{};
   KeptState state = KeptState::kPrepared;
   bool operator==(const KeptGeneration&) const = default;
@@ -32,17 +33,24 @@ struct KeptGeneration {
 
 struct Catalogue {
   std::vector<RowRange> ranges;
-  // A generation comes behind the one that it is built on; the first is the checkpoint's. One is
+  // A generation comes behind the one that it is built on; the first is the table as loaded. One is
   // active; digests are repeated by retired ones alone.
   std::vector<KeptGeneration> generations;
+  std::optional<Sha256> base = {};  // that the first was published on; none: not known
 
   const KeptGeneration* Find(uint64_t id) const;  // null: none
   // The one of the digest that is not retired; null: none.
   const KeptGeneration* FindServed(const Sha256& digest) const;
   const KeptGeneration& active() const;
   uint64_t next_id() const;
-  // Takes out what is retired and nothing is built on, but the checkpoint's; their ids.
+  // Takes out what is retired and nothing is built on, but the first; their ids.
   std::vector<uint64_t> Prune();
+  // The first, and behind each that is retired the one that is built on it, where it is one: every
+  // generation that is served is the last of them, or is built on that.
+  std::vector<KeptGeneration> Trunk() const;
+  // Makes the last of the trunk's that has the digest the first: the table has its rows. False,
+  // and nothing else: none has it.
+  bool BeginAt(const Sha256& digest);
 
   bool operator==(const Catalogue&) const = default;
 };

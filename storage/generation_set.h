@@ -16,9 +16,9 @@ namespace engram {
 // Immutable. Who gathers from it keeps it: it may be retired meanwhile.
 struct HeldGeneration {
   Sha256 digest{};
-  std::optional<Sha256> base;  // of the generation that its delta was made on; none: loaded
+  std::optional<Sha256> base;  // of the generation that it was published on; none: not known
   std::shared_ptr<const RowStore> rows;
-  uint64_t changed_rows = 0;  // of its delta, here
+  uint64_t changed_rows = 0;  // of its delta, here; 0: it has none
 };
 
 // Immutable: a change is another set.

@@ -103,11 +103,12 @@ absl::Status Generations::Restore() {
     kept = Catalogue{table_->rows->ranges(), {{1, 0, table_->digest, KeptState::kActive}}};
   }
   RETURN_IF_ERROR(kept.status());
-  const Sha256& digest = kept->generations[0].digest;
-  if (digest != table_->digest) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the data directory ", data_dir_, " holds deltas on the table of digest ", ToHex(digest),
-        "; the checkpoint's is ", ToHex(table_->digest), " (start with an empty directory)"));
+  // Where a fold was ended before the catalogue said so, the table is ahead of it.
+  if (!kept->BeginAt(table_->digest)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the data directory ", data_dir_, " holds deltas on the table of digest ",
+                     ToHex(kept->generations[0].digest), "; the checkpoint's is ",
+                     ToHex(table_->digest), " (start with an empty directory)"));
   }
   if (kept->ranges != table_->rows->ranges()) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -136,9 +137,10 @@ absl::Status Generations::RemoveLeftovers() {
   std::vector<std::string> leftovers;
   for (const auto& entry : std::filesystem::directory_iterator(data_dir_, error)) {
     const std::string name = entry.path().filename();
-    const bool kept =
-        std::any_of(catalogue_.generations.begin(), catalogue_.generations.end(),
-                    [&](const KeptGeneration& each) { return entry.path() == DeltaPath(each.id); });
+    const bool kept = std::any_of(catalogue_.generations.begin(), catalogue_.generations.end(),
+                                  [&](const KeptGeneration& each) {
+                                    return each.parent != 0 && entry.path() == DeltaPath(each.id);
+                                  });
     if (!kept && (absl::StartsWith(name, kDeltaPrefix) || absl::StartsWith(name, "merged") ||
                   absl::StartsWith(name, "catalogue.tmp."))) {
       leftovers.push_back(entry.path());
@@ -187,7 +189,7 @@ void Generations::DropDelta(uint64_t id) {
 
 std::shared_ptr<const HeldGeneration> Generations::Hold(const KeptGeneration& kept,
                                                         std::shared_ptr<const RowStore> rows) {
-  HeldGeneration held{kept.digest, std::nullopt, std::move(rows), 0};
+  HeldGeneration held{kept.digest, catalogue_.base, std::move(rows), 0};
   if (const KeptGeneration* parent = catalogue_.Find(kept.parent); parent != nullptr) {
     held.base = parent->digest;
     // Of a delta just loaded, which is the uppermost.

@@ -2,8 +2,8 @@
 // what of it lasts over a restart.
 //
 // A data directory holds `catalogue` (storage/catalogue.h), `delta-N` for every generation that is
-// not the checkpoint's (storage/delta_file.h: the rows of this server's ranges) and `lock`. What an
-// interrupted change left there is removed at the next start.
+// not the loaded table's (storage/delta_file.h: the rows of this server's ranges) and `lock`. What
+// an interrupted change left there is removed, or ended, at the next start.
 #ifndef ENGRAM_STORAGE_GENERATIONS_H_
 #define ENGRAM_STORAGE_GENERATIONS_H_
 
@@ -21,6 +21,7 @@
 #include "absl/strings/string_view.h"
 #include "proto/base/mutex.h"
 #include "storage/catalogue.h"
+#include "storage/changed_rows.h"
 #include "storage/delta_file.h"
 #include "storage/generation_set.h"
 #include "storage/table.h"
@@ -41,10 +42,12 @@ class Generations {
  public:
   // Of a table alone, which takes no changes.
   explicit Generations(std::shared_ptr<const Table> table);
-  // With a data directory, made if need be: restores what was held. InvalidArgument: it is of
-  // another table or of other ranges. FailedPrecondition: another process has it. DataLoss: what is
-  // in it is damaged. ResourceExhausted: its deltas do not fit into memory. Else the system's code.
-  // `log` may be null.
+  // With a data directory, made if need be: restores what was held. The table is what its deltas
+  // are on, or one of their targets that all served generations are, or are built on: what led
+  // there is dropped. InvalidArgument: it is of another table or of other ranges.
+  // FailedPrecondition: another process has it. DataLoss: what is in it is damaged.
+  // ResourceExhausted: its deltas do not fit into memory. Else the system's code. `log` may be
+  // null.
   static absl::StatusOr<std::unique_ptr<Generations>> Open(
       std::shared_ptr<const Table> table, const std::string& data_dir,
       std::function<void(absl::string_view)> log);
@@ -99,6 +102,12 @@ class Generations {
   absl::StatusOr<std::shared_ptr<const RowStore>> LoadDelta(const KeptGeneration& generation,
                                                             std::shared_ptr<const RowStore> base)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_);
+  // The overlays that all served generations share, the lowest first.
+  std::vector<std::shared_ptr<const ChangedRows>> SharedOverlays() const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_);
+  // The lowest overlays of all that is held were folded, up to the generation `target`.
+  absl::Status DropFolded(size_t overlays, const Sha256& target)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_);
   // A merged delta takes the place of two, under a new id.
   absl::Status ReplaceByMerged(uint64_t lower, uint64_t upper, uint64_t id,
                                const std::string& merged) ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_);
@@ -117,9 +126,9 @@ class Generations {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_);
   std::string DeltaPath(uint64_t id) const;
 
-  // The folding thread. In memory, rows of a delta that every generation held shares are written
-  // over the table's; on disk, the delta of a retired generation and that of the only one built on
-  // it become one.
+  // The folding thread. Rows of the deltas that every generation held shares are written over the
+  // table's. The deltas themselves go where the table keeps that; where it does not, that of a
+  // retired generation and that of the only one built on it become one.
   void FoldLoop();
   bool FoldRows();   // false: there is nothing to fold
   bool FoldFiles();  // the same

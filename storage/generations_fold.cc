@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -33,49 +35,83 @@ void Generations::FoldLoop() {
 
 bool Generations::FoldRows() {
   constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
-  constexpr size_t kBatchRows = 512;
-  std::shared_ptr<const ChangedRows> lowest;
+  std::vector<std::shared_ptr<const ChangedRows>> shared;
+  Sha256 target{};
   bool readers = false;
   {
     MutexLock lock(&change_);
     std::erase_if(leaving_, [](const auto& each) { return each.expired(); });
     readers = !leaving_.empty();
-    for (const auto& [id, held] : held_) {
-      const std::vector<const OverlayStore*> overlays = OverlaysOf(*held->rows);
-      if (overlays.empty()) return false;
-      if (lowest == nullptr) lowest = overlays[0]->changed();
-      if (lowest != overlays[0]->changed()) return false;
-    }
+    shared = SharedOverlays();
+    target = catalogue_.Trunk().back().digest;
   }
-  if (readers) {  // of a generation without the overlay: they may gather what would be replaced.
+  if (shared.empty()) return false;
+  if (readers) {  // of a generation without the overlays: they may gather what would be replaced.
     MutexLock lock(&mutex_);
     if (!stop_) fold_changed_.WaitUntil(&mutex_, absl::Now() + kLookAgain);
     return !stop_;
   }
-  // Whoever reads from here on reads these rows in the overlay: what is published is on one of
+  // Whoever reads from here on reads these rows in the overlays: what is published is on one of
   // those held.
-  for (const ChangedRows::Layer& layer : lowest->layers()) {
-    const std::span<const uint64_t> rows = layer.index.rows();
-    for (size_t at = 0; at < rows.size(); at += kBatchRows) {
-      if (Stopped()) return false;
-      const absl::Status status =
-          table_->rows->Replace(layer.id, rows.subspan(at, std::min(kBatchRows, rows.size() - at)),
-                                layer.rows + at * lowest->row_bytes(), layer.checksums.data() + at);
-      if (status.ok()) continue;
-      Log(absl::StrCat("a retired generation's delta stays in memory: ", status.message()));
-      return false;
-    }
+  absl::Status status = table_->rows->Fold(shared, target, [this] { return Stopped(); });
+  if (status.ok()) {
+    MutexLock lock(&change_);
+    status = DropFolded(shared.size(), target);
   }
-  MutexLock lock(&change_);
-  for (auto& [id, held] : held_) {
-    HeldGeneration folded = *held;
-    folded.rows = WithoutLowest(*OverlaysOf(*held->rows).back());
-    leaving_.push_back(held);
-    held = std::make_shared<const HeldGeneration>(std::move(folded));
+  if (absl::IsCancelled(status)) return false;
+  if (!status.ok()) {
+    Log(absl::StrCat("a retired generation's delta stays in memory: ", status.message()));
+    return false;
   }
-  ShowSet();
-  Log(absl::StrCat(lowest->rows(), " rows of a delta were folded into the table"));
+  uint64_t rows = 0;
+  for (const auto& changed : shared) rows += changed->rows();
+  Log(absl::StrCat(rows, " rows of a delta were folded into the table"));
   return true;
+}
+
+std::vector<std::shared_ptr<const ChangedRows>> Generations::SharedOverlays() const {
+  std::optional<std::vector<std::shared_ptr<const ChangedRows>>> shared;
+  for (const auto& [id, held] : held_) {
+    std::vector<std::shared_ptr<const ChangedRows>> its;
+    for (const OverlayStore* overlay : OverlaysOf(*held->rows)) its.push_back(overlay->changed());
+    if (!shared.has_value()) shared = its;
+    const auto end = std::mismatch(shared->begin(), shared->end(), its.begin(), its.end()).first;
+    shared->erase(end, shared->end());
+  }
+  return *std::move(shared);
+}
+
+absl::Status Generations::DropFolded(size_t overlays, const Sha256& target) {
+  const bool kept = table_->rows->keeps_folds();
+  Catalogue changed = catalogue_;
+  if (kept && !changed.BeginAt(target)) {
+    return absl::InternalError("what was folded is not below all that is served");
+  }
+  std::map<uint64_t, std::shared_ptr<const HeldGeneration>> folded;
+  for (const auto& [id, held] : held_) {
+    HeldGeneration without = *held;
+    without.rows = WithoutLowest(*held->rows, overlays);
+    if (kept && id == changed.generations[0].id) {
+      without.base = changed.base;
+      without.changed_rows = 0;
+    }
+    folded[id] = std::make_shared<const HeldGeneration>(std::move(without));
+  }
+  std::swap(held_, folded);  // They are what was held from here on.
+  const std::vector<KeptGeneration> trunk = catalogue_.Trunk();
+  if (!kept) {
+    ShowSet();
+  } else if (const absl::Status status = Commit(std::move(changed)); !status.ok()) {
+    std::swap(held_, folded);
+    return status;
+  }
+  for (const auto& [id, held] : folded) leaving_.push_back(held);
+  for (const KeptGeneration& each : trunk) {
+    const KeptGeneration* const now = catalogue_.Find(each.id);
+    const bool has_delta = now != nullptr && now->parent != 0;
+    if (each.parent != 0 && !has_delta) unlink(DeltaPath(each.id).c_str());
+  }
+  return absl::OkStatus();
 }
 
 bool Generations::FoldFiles() {
@@ -84,8 +120,15 @@ bool Generations::FoldFiles() {
   {
     MutexLock lock(&change_);
     const KeptGeneration* child = nullptr;
+    // Deltas that are to be folded for good stay apart: the table may have gone from one to the
+    // next already, and Restore must find where it is.
+    const std::vector<KeptGeneration> trunk = catalogue_.Trunk();
+    const auto to_be_folded = [&](const KeptGeneration& each) {
+      return table_->rows->keeps_folds() &&
+             std::find(trunk.begin(), trunk.end(), each) != trunk.end();
+    };
     for (const KeptGeneration& each : catalogue_.generations) {
-      if (each.parent == 0 || each.state != KeptState::kRetired) continue;
+      if (each.parent == 0 || each.state != KeptState::kRetired || to_be_folded(each)) continue;
       const auto built_on_it = [&](const KeptGeneration& other) { return other.parent == each.id; };
       const auto& all = catalogue_.generations;
       if (std::count_if(all.begin(), all.end(), built_on_it) != 1) continue;

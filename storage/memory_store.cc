@@ -1,10 +1,12 @@
 #include "storage/memory_store.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "proto/base/status_macros.h"
 #include "proto/crc32c.h"
+#include "storage/changed_rows.h"
 #include "storage/gather.h"
 
 namespace engram {
@@ -100,7 +102,7 @@ absl::Status MemoryStore::FailFile(const absl::Status& why) const {
 }
 
 absl::Status MemoryStore::Verify(const RowRange& range) const {
-  MutexLock lock(&replace_);
+  MutexLock lock(&fold_);
   const Place place = PlaceOf(range.layer, range.begin);
   const size_t row_bytes = layout_.row_bytes();
   for (uint64_t i = 0; i < range.rows(); ++i) {
@@ -113,18 +115,27 @@ absl::Status MemoryStore::Verify(const RowRange& range) const {
   return CheckFile();
 }
 
-absl::Status MemoryStore::Replace(uint32_t layer, std::span<const uint64_t> rows,
-                                  const uint8_t* bytes, const uint32_t* checksums) const {
+absl::Status MemoryStore::Fold(ManyChangedRows changed, const Sha256&,
+                               absl::FunctionRef<bool()> stop) const {
+  constexpr size_t kBatchRows = 512;
   if (memory_.file != nullptr) {
     return absl::UnimplementedError(
         absl::StrCat("rows of the arena ", memory_.file->path(), " stay those of its digest"));
   }
-  RETURN_IF_ERROR(Check(layer, rows));
-  MutexLock lock(&replace_);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const Place place = PlaceOf(layer, rows[i]);
-    std::memcpy(place.rows, bytes + i * layout_.row_bytes(), layout_.row_bytes());
-    *place.checksums = checksums[i];
+  for (const std::shared_ptr<const ChangedRows>& each : changed) {
+    for (const ChangedRows::Layer& layer : each->layers()) {
+      const std::span<const uint64_t> rows = layer.index.rows();
+      RETURN_IF_ERROR(Check(layer.id, rows));
+      for (size_t at = 0; at < rows.size(); at += kBatchRows) {
+        if (stop()) return absl::CancelledError("");
+        MutexLock lock(&fold_);
+        for (size_t i = at; i < std::min(at + kBatchRows, rows.size()); ++i) {
+          const Place place = PlaceOf(layer.id, rows[i]);
+          std::memcpy(place.rows, layer.rows + i * layout_.row_bytes(), layout_.row_bytes());
+          *place.checksums = layer.checksums[i];
+        }
+      }
+    }
   }
   return absl::OkStatus();
 }

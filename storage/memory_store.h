@@ -50,8 +50,8 @@ class MemoryStore final : public RowStore {
   // Against the checksums.
   absl::Status Verify(const RowRange& rows) const override;
   // Not in an arena file, whose rows are those of the digest that it is known by.
-  absl::Status Replace(uint32_t layer, std::span<const uint64_t> rows, const uint8_t* bytes,
-                       const uint32_t* checksums) const override;
+  absl::Status Fold(ManyChangedRows changed, const Sha256& target,
+                    absl::FunctionRef<bool()> stop) const override;
 
  private:
   // Where rows and checksums are, and what they live in: two arenas, or a file.
@@ -75,7 +75,7 @@ class MemoryStore final : public RowStore {
   const RangeIndex index_;
   const Memory memory_;
   const uint32_t zero_checksum_;
-  mutable Mutex replace_;  // of Replace and Verify
+  mutable Mutex fold_;  // of Fold and Verify
 };
 
 // CRC32C of a row of zeros.

@@ -173,10 +173,10 @@ std::vector<const OverlayStore*> OverlaysOf(const RowStore& store) {
   return overlays;
 }
 
-std::shared_ptr<const RowStore> WithoutLowest(const OverlayStore& store) {
+std::shared_ptr<const RowStore> WithoutLowest(const RowStore& store, size_t count) {
   const std::vector<const OverlayStore*> overlays = OverlaysOf(store);
   std::shared_ptr<const RowStore> rebuilt = overlays[0]->base();
-  for (size_t i = 1; i < overlays.size(); ++i) {
+  for (size_t i = count; i < overlays.size(); ++i) {
     rebuilt = std::make_shared<const OverlayStore>(std::move(rebuilt), overlays[i]->changed());
   }
   return rebuilt;

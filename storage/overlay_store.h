@@ -12,7 +12,7 @@
 namespace engram {
 
 // Immutable. Never asks the base for a changed row: they may be written over there meanwhile
-// (RowStore::Replace). The base may be an overlay itself.
+// (RowStore::Fold). The base may be an overlay itself.
 class OverlayStore final : public RowStore {
  public:
   OverlayStore(std::shared_ptr<const RowStore> base, std::shared_ptr<const ChangedRows> changed)
@@ -73,8 +73,9 @@ class OverlayStore final : public RowStore {
 // The overlays that a store consists of, the lowest first; none where it is none.
 std::vector<const OverlayStore*> OverlaysOf(const RowStore& store);
 
-// The same table without its lowest overlay, whose rows are now in the store below.
-std::shared_ptr<const RowStore> WithoutLowest(const OverlayStore& store);
+// The same table without its `count` lowest overlays (it has as many), whose rows are now in the
+// store below.
+std::shared_ptr<const RowStore> WithoutLowest(const RowStore& store, size_t count);
 
 }  // namespace engram
 

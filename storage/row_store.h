@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -11,10 +12,13 @@
 #include "absl/status/status.h"
 #include "proto/range_map.h"
 #include "proto/row_layout.h"
+#include "proto/sha256.h"
 #include "storage/range_index.h"
 #include "storage/store_state.h"
 
 namespace engram {
+
+class ChangedRows;
 
 // A row that could not be had: its position among those that were asked for, and why.
 struct RowFailure {
@@ -81,13 +85,20 @@ class RowStore {
   // their bytes. DataLoss naming them where they differ.
   virtual absl::Status Verify(const RowRange& rows) const = 0;
 
-  // Writes rows (held ones, [rows.size(), row_bytes]) and their checksums over those that are kept,
-  // for good. Nobody may gather these rows meanwhile; others, and Verify, may go on. Unimplemented:
-  // the store's rows are not its own.
-  virtual absl::Status Replace(uint32_t, std::span<const uint64_t> /*rows*/,
-                               const uint8_t* /*bytes*/, const uint32_t* /*checksums*/) const {
+  // Writes changed rows (held ones) over those that are kept, for good: of a row that several
+  // change, the last one's. They make the table that of `target`. Nobody may gather these rows
+  // from the call on until it has returned OK; others, and Verify, may go on. After an error it may
+  // be called again, with more behind them. One call at a time.
+  // Unimplemented: the store's rows are not its own. Cancelled: `stop`, asked now and then, said
+  // so.
+  using ManyChangedRows = std::span<const std::shared_ptr<const ChangedRows>>;
+  virtual absl::Status Fold(ManyChangedRows /*changed*/, const Sha256& /*target*/,
+                            absl::FunctionRef<bool()> /*stop*/) const {
     return absl::UnimplementedError("rows of this store cannot be replaced");
   }
+  // Whether what was folded is there when the table is opened again, and has the target's digest
+  // then. It may be there, too, where Fold has failed.
+  virtual bool keeps_folds() const { return false; }
 
   // What a store counts of its own kind, for metrics. Any thread.
   struct Measure {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <map>
 #include <optional>
 
 #include "absl/strings/match.h"
@@ -124,23 +125,51 @@ absl::StatusOr<std::optional<Catalogue>> CatalogueOf(const std::string& data_dir
   return *std::move(catalogue);
 }
 
-// Those of the database that have rows or name those that have; none: there is no shard.
-absl::StatusOr<std::vector<std::string>> RowFiles(const std::string& data_dir) {
-  std::vector<std::string> names;
+// A file of the database. While name, size and time are the same, so is what it holds.
+struct RowFile {
+  std::string name;
+  uint64_t bytes = 0;
+  fs::file_time_type changed;
+  auto operator<=>(const RowFile&) const = default;
+};
+
+// Those that have rows or name those that have, sorted; none: there is no shard. NotFound: one was
+// removed meanwhile.
+absl::StatusOr<std::vector<RowFile>> RowFiles(const std::string& data_dir) {
+  std::vector<RowFile> files;
   std::error_code error;
   if (!fs::exists(data_dir + "/rows/CURRENT", error)) {
     if (fs::exists(data_dir + "/import", error)) {
       return absl::FailedPreconditionError(
           absl::StrCat(data_dir, " has an import that has not come to its end"));
     }
-    return names;
+    return files;
   }
   for (const auto& entry : fs::directory_iterator(data_dir + "/rows", error)) {
     const std::string name = entry.path().filename();
-    if (name != "LOCK" && !absl::StartsWith(name, "LOG")) names.push_back("rows/" + name);
+    if (name == "LOCK" || absl::StartsWith(name, "LOG")) continue;
+    files.push_back({"rows/" + name, entry.file_size(error), entry.last_write_time(error)});
+    if (error) break;
   }
   if (error) return SystemError(error.value(), absl::StrCat("cannot list ", data_dir, "/rows"));
-  return names;
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+// `copied` becomes `rows`. NotFound: one of them was removed meanwhile.
+absl::Status CopyRows(const std::string& data_dir, const std::string& out,
+                      const std::vector<RowFile>& rows, std::map<RowFile, BackupFile>& copied) {
+  std::erase_if(copied, [&](const auto& each) {
+    const bool stays = std::binary_search(rows.begin(), rows.end(), each.first);
+    if (!stays) fs::remove(absl::StrCat(out, "/", each.second.name));
+    return !stays;
+  });
+  if (!rows.empty()) RETURN_IF_ERROR(MakeDirectories(out + "/rows"));
+  for (const RowFile& file : rows) {
+    if (copied.contains(file)) continue;
+    ASSIGN_OR_RETURN(copied[file], Copy(data_dir, out, file.name));
+  }
+  return absl::OkStatus();
 }
 
 // The deltas that the catalogue names. NotFound: one was given up meanwhile.
@@ -181,6 +210,30 @@ absl::Status CopyGenerations(const std::string& data_dir, const std::string& out
   }
   return absl::AbortedError(
       absl::StrCat("generations of ", data_dir, " changed while they were copied"));
+}
+
+// Rows and generations of one moment: whatever is folded changes what the database's files are.
+absl::Status CopyShard(const std::string& data_dir, const std::string& out,
+                       std::vector<BackupFile>& files) {
+  std::map<RowFile, BackupFile> copied;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    files.clear();
+    for (const auto& entry : fs::directory_iterator(out)) {
+      if (entry.path().filename() != "rows") fs::remove(entry.path());  // of the attempt before
+    }
+    const absl::StatusOr<std::vector<RowFile>> rows = RowFiles(data_dir);
+    if (absl::IsNotFound(rows.status())) continue;
+    RETURN_IF_ERROR(rows.status());
+    absl::Status status = CopyRows(data_dir, out, *rows, copied);
+    if (status.ok()) status = CopyGenerations(data_dir, out, files);
+    const absl::StatusOr<std::vector<RowFile>> now = RowFiles(data_dir);
+    if (!now.ok() || *now != *rows) continue;
+    RETURN_IF_ERROR(status);
+    for (const auto& [row_file, file] : copied) files.push_back(file);
+    return absl::OkStatus();
+  }
+  return absl::AbortedError(
+      absl::StrCat("files of rows of ", data_dir, " changed while they were copied"));
 }
 
 std::string IndexText(const std::vector<BackupFile>& files) {
@@ -253,13 +306,10 @@ absl::StatusOr<std::vector<BackupFile>> BackUp(const std::string& data_dir,
   }
   RETURN_IF_ERROR(MakeDirectories(out));
   std::vector<BackupFile> files;
-  ASSIGN_OR_RETURN(const std::vector<std::string> row_files, RowFiles(data_dir));
-  if (!row_files.empty()) RETURN_IF_ERROR(MakeDirectories(out + "/rows"));
-  for (const std::string& name : row_files) {
-    ASSIGN_OR_RETURN(files.emplace_back(), Copy(data_dir, out, name));
+  RETURN_IF_ERROR(CopyShard(data_dir, out, files));
+  if (fs::exists(out + "/rows", error)) {
+    RETURN_IF_ERROR(ReadShardManifest(out + "/rows").status());
   }
-  if (!row_files.empty()) RETURN_IF_ERROR(ReadShardManifest(out + "/rows").status());
-  RETURN_IF_ERROR(CopyGenerations(data_dir, out, files));
   if (files.empty()) return absl::NotFoundError(absl::StrCat(data_dir, " holds nothing"));
   RETURN_IF_ERROR(
       WriteFileAtomically(absl::StrCat(out, kBackupIndex), Frame(kBackupFormat, IndexText(files))));

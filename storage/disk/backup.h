@@ -22,11 +22,11 @@ struct BackupFile {
 };
 
 // Copies a data directory to `out`, made where it is not there. A server may have it, and
-// generations may come and go meanwhile: files of rows and of deltas never change, and the copy is
-// of one catalogue. Durable when it returns.
+// generations may come and go meanwhile: the copy is of one catalogue, and of the rows before a
+// fold or after it. Durable when it returns.
 //   NotFound            no data directory, or it holds nothing
 //   FailedPrecondition  an import is under way or was ended early; `out` is not empty
-//   Aborted             generations changed faster than they were copied
+//   Aborted             generations, or files of rows, changed faster than they were copied
 //   DataLoss            what was copied is no shard; else the system's code, naming the file
 absl::StatusOr<std::vector<BackupFile>> BackUp(const std::string& data_dir, const std::string& out);
 

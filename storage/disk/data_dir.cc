@@ -2,12 +2,14 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "proto/base/file.h"
 
 namespace engram {
@@ -29,6 +31,16 @@ absl::StatusOr<DataDir> DataDir::Hold(const std::string& path) {
   if (why != EWOULDBLOCK) return SystemError(why, absl::StrCat("lock of ", name));
   return absl::UnavailableError(
       absl::StrCat("data directory ", path, " is held by another process"));
+}
+
+absl::Status DataDir::CheckRoom(absl::string_view what, uint64_t bytes) const {
+  struct statvfs disk;
+  if (statvfs(path_.c_str(), &disk) != 0) return SystemError(errno, path_);
+  const uint64_t free = uint64_t{disk.f_bavail} * disk.f_frsize;
+  if (bytes <= free) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "%s takes %d bytes (%.2f GiB) more in %s; %d bytes (%.2f GiB) are free there", what, bytes,
+      static_cast<double>(bytes) / (1 << 30), path_, free, static_cast<double>(free) / (1 << 30)));
 }
 
 DataDir::~DataDir() {

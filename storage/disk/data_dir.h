@@ -2,10 +2,13 @@
 #ifndef ENGRAM_STORAGE_DISK_DATA_DIR_H_
 #define ENGRAM_STORAGE_DISK_DATA_DIR_H_
 
+#include <cstdint>
 #include <string>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace engram {
 
@@ -23,7 +26,11 @@ class DataDir {
   const std::string& path() const { return path_; }
   std::string database() const { return path_ + "/rows"; }
   std::string import() const { return path_ + "/import"; }      // files of an import under way
+  std::string fold() const { return path_ + "/fold"; }          // files of a fold under way
   std::string hot_rows() const { return path_ + "/hot-rows"; }  // storage/disk/hot_rows.h
+
+  // ResourceExhausted, naming both figures: `what` takes more bytes than are free.
+  absl::Status CheckRoom(absl::string_view what, uint64_t bytes) const;
 
  private:
   DataDir(std::string path, int lock) : path_(std::move(path)), lock_(lock) {}

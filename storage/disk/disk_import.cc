@@ -1,13 +1,9 @@
 #include "storage/disk/disk_import.h"
 
-#include <sys/statvfs.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "proto/base/file.h"
 #include "proto/base/status_macros.h"
 #include "proto/crc32c.h"
@@ -180,14 +176,7 @@ absl::Status CheckSpace(const DataDir& data_dir, const RowGroups& groups,
     const uint64_t there = std::filesystem::file_size(file.path, error);
     if (!error) need -= std::min<uint64_t>(need, there);
   }
-  struct statvfs disk;
-  if (statvfs(data_dir.path().c_str(), &disk) != 0) return SystemError(errno, data_dir.path());
-  const uint64_t free = uint64_t{disk.f_bavail} * disk.f_frsize;
-  if (need <= free) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrFormat(
-      "this shard takes %d bytes (%.2f GiB) more in %s; %d bytes (%.2f GiB) are free there", need,
-      static_cast<double>(need) / (1 << 30), data_dir.path(), free,
-      static_cast<double>(free) / (1 << 30)));
+  return data_dir.CheckRoom("this shard", need);
 }
 
 }  // namespace

@@ -11,9 +11,6 @@
 
 namespace engram {
 
-// A key of the database whose value is its ShardManifest: where it is, every row is.
-inline constexpr char kManifestKey[] = "manifest";
-
 // Rows of one shard are at most so many: the cache before the disk counts them in 32 bits.
 inline constexpr uint64_t kMaxDiskRows = UINT32_MAX - 1;
 

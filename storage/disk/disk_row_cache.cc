@@ -213,6 +213,17 @@ void DiskRowCache::Write(uint64_t set, size_t way, HotRow hot, const uint8_t* ro
   SetAt(set).uses[way] = hot.uses;
 }
 
+void DiskRowCache::Forget(uint64_t place) {
+  Set& set = SetAt(SetOf(place));
+  set.Lock();
+  const size_t way = set.Find(place);
+  if (way != kNowhere) {
+    set.keys[way].store(0, std::memory_order_relaxed);
+    set.uses[way] = 0;
+  }
+  set.Unlock();
+}
+
 void DiskRowCache::Offer(uint64_t place, const uint8_t* row, uint32_t checksum) {
   const HotRow hot{static_cast<uint32_t>(place), Count(place)};
   const uint64_t index = SetOf(place);

@@ -43,6 +43,8 @@ class DiskRowCache {
   // null, and appends the positions i of the others to `misses`.
   void Get(std::span<const uint64_t> places, uint8_t* out, uint32_t* checksums,
            std::vector<uint32_t>& misses);
+  // The row is not here from now on.
+  void Forget(uint64_t place);
   // A row that was read because Get missed it.
   void Offer(uint64_t place, const uint8_t* row, uint32_t checksum);
 

@@ -10,6 +10,8 @@
 #include "proto/base/mutex.h"
 #include "proto/base/status_macros.h"
 #include "proto/crc32c.h"
+#include "storage/changed_rows.h"
+#include "storage/disk/disk_fold.h"
 #include "storage/disk/hot_rows.h"
 #include "storage/disk/part_check.h"
 #include "storage/memory_store.h"
@@ -40,18 +42,17 @@ struct DiskStore::Reading {
   Mutex mutex;  // of gather->failures
 };
 
-absl::StatusOr<std::unique_ptr<DiskStore>> DiskStore::Open(DataDir data_dir,
-                                                           std::unique_ptr<const RocksDb> database,
-                                                           ShardManifest manifest,
+absl::StatusOr<std::unique_ptr<DiskStore>> DiskStore::Open(DataDir data_dir, DiskDatabase database,
                                                            DiskStoreOptions options) {
+  const ShardManifest& manifest = database.manifest;
   ASSIGN_OR_RETURN(RangeIndex index, RangeIndex::Create(manifest.geometry, manifest.ranges));
   ASSIGN_OR_RETURN(auto cache,
                    DiskRowCache::Create(manifest.layout.row_bytes(), options.cache_bytes));
   absl::StatusOr<std::vector<HotRow>> hot =
       ReadHotRows(data_dir.hot_rows(), manifest.digest, index.rows());
   std::unique_ptr<DiskStore> store(new DiskStore(std::move(data_dir), std::move(database),
-                                                 std::move(manifest), std::move(index),
-                                                 std::move(cache), std::move(options)));
+                                                 std::move(index), std::move(cache),
+                                                 std::move(options)));
   if (hot.ok()) {
     store->warming_ = std::thread(
         [store = store.get(), hot = *std::move(hot)]() mutable { store->Warm(std::move(hot)); });
@@ -61,28 +62,33 @@ absl::StatusOr<std::unique_ptr<DiskStore>> DiskStore::Open(DataDir data_dir,
   return store;
 }
 
-DiskStore::DiskStore(DataDir data_dir, std::unique_ptr<const RocksDb> database,
-                     ShardManifest manifest, RangeIndex index, std::unique_ptr<DiskRowCache> cache,
-                     DiskStoreOptions options)
+DiskStore::DiskStore(DataDir data_dir, DiskDatabase database, RangeIndex index,
+                     std::unique_ptr<DiskRowCache> cache, DiskStoreOptions options)
     : data_dir_(std::move(data_dir)),
-      database_(std::move(database)),
-      manifest_(std::move(manifest)),
+      layout_(database.manifest.layout),
       index_(std::move(index)),
-      groups_(manifest_.layout),
-      zero_checksum_(ZeroRowChecksum(manifest_.layout)),
+      groups_(layout_),
+      zero_checksum_(ZeroRowChecksum(layout_)),
       cache_(std::move(cache)),
       options_(std::move(options)),
+      database_(std::make_shared<const DiskDatabase>(std::move(database))),
       pool_(std::max(1u, options_.read_threads)) {}
 
 DiskStore::~DiskStore() {
   closing_ = true;
   AwaitWarm();
-  const absl::Status kept = WriteHotRows(data_dir_.hot_rows(), manifest_.digest, cache_->HotRows());
+  const absl::Status kept =
+      WriteHotRows(data_dir_.hot_rows(), database()->manifest.digest, cache_->HotRows());
   if (!kept.ok()) Log(absl::StrCat("the list of hot rows is not kept: ", kept.message()));
 }
 
 void DiskStore::AwaitWarm() const {
   if (warming_.joinable()) warming_.join();
+}
+
+std::shared_ptr<const DiskDatabase> DiskStore::database() const {
+  MutexLock lock(&mutex_);
+  return database_;
 }
 
 void DiskStore::Log(const std::string& line) const {
@@ -97,6 +103,13 @@ DiskCounts DiskStore::counts() const {
 
 void DiskStore::Visit(absl::FunctionRef<void(const Measure&)> visit) const {
   const DiskCounts now = counts();
+  std::shared_ptr<const DiskDatabase> database;
+  uint64_t former_read_bytes = 0;
+  {
+    MutexLock lock(&mutex_);
+    database = database_;
+    former_read_bytes = former_read_bytes_;
+  }
   visit({"rocksdb_cache_hits_total", "Rows from the cache of rows.", true,
          now.rows_asked - now.rows_missed});
   visit({"rocksdb_cache_misses_total", "Rows that the cache had not.", true, now.rows_missed});
@@ -106,10 +119,11 @@ void DiskStore::Visit(absl::FunctionRef<void(const Measure&)> visit) const {
       {"rocksdb_lost_rows_total", "Answers of rows that could not be read.", true, now.rows_lost});
   visit({"rocksdb_cache_rows", "Rows that the cache has room for.", false, cache_rows()});
   visit({"rocksdb_index_bytes", "Memory that the files' indexes take.", false,
-         database_->index_bytes()});
-  visit({"rocksdb_file_bytes", "Bytes of the database's files.", false, database_->file_bytes()});
+         database->rows->index_bytes()});
+  visit({"rocksdb_file_bytes", "Bytes of the database's files.", false,
+         database->rows->file_bytes()});
   visit({"rocksdb_read_bytes_total", "Bytes of values read, as RocksDB counts them.", true,
-         database_->read_bytes()});
+         former_read_bytes + database->rows->read_bytes()});
 }
 
 // ---------------------------------------------------------------- gather
@@ -214,7 +228,7 @@ size_t DiskStore::ReadRows(uint32_t layer, std::span<const uint64_t> rows, Visit
   }
   begins.push_back(rows.size());
   for (const GroupKey& key : keys) views.push_back(key.view());
-  database_->Read(views, [&](size_t group, const absl::StatusOr<absl::string_view>& value) {
+  database()->rows->Read(views, [&](size_t group, const absl::StatusOr<absl::string_view>& value) {
     for (size_t i = begins[group]; i < begins[group + 1]; ++i) {
       if (!value.ok()) {
         visit(i, value);
@@ -283,6 +297,7 @@ void DiskStore::Warm(std::vector<HotRow> hot) {
              rows.size() < kWarmRowsAtOnce) {
         rows.push_back(range.begin + (hot[end++].place - first));
       }
+      MutexLock lock(&warm_);
       ReadRows(range.layer, rows, [&](size_t i, const absl::StatusOr<absl::string_view>& value) {
         if (!value.ok()) return;  // Who asks for it will hear.
         const auto* bytes = reinterpret_cast<const uint8_t*>(value->data());
@@ -300,7 +315,7 @@ absl::Status DiskStore::Verify(const RowRange& range) const {
   PartCheck check(groups_, range);
   const GroupKey begin(range.layer, groups_.GroupOf(range.begin));
   const GroupKey end(range.layer, groups_.GroupOf(range.end - 1) + 1);
-  const absl::Status scanned = database_->Scan(
+  const absl::Status scanned = database()->rows->Scan(
       begin.view(), end.view(), [&](absl::string_view key, absl::string_view value) {
         if (check.done()) return absl::DataLossError("more rows than there were");
         return check.Take(key, value, [](uint64_t, const uint8_t*, uint32_t) {});
@@ -312,6 +327,34 @@ absl::Status DiskStore::Verify(const RowRange& range) const {
   ReadRows(range.layer, rows, [&](size_t i, const absl::StatusOr<absl::string_view>& value) {
     if (!value.ok()) ReportLost(range.layer, rows[i], value.status());
   });
+  return absl::OkStatus();
+}
+
+absl::Status DiskStore::Fold(ManyChangedRows changed, const Sha256& target,
+                             absl::FunctionRef<bool()> stop) const {
+  ASSIGN_OR_RETURN(const bool merged, MergeFolds(data_dir_, *database(), stop));
+  if (merged) RETURN_IF_ERROR(Reopen({}));
+  RETURN_IF_ERROR(FoldIntoDatabase(data_dir_, *database(), changed, target, stop));
+  return Reopen(changed);
+}
+
+absl::Status DiskStore::Reopen(ManyChangedRows changed) const {
+  ASSIGN_OR_RETURN(DiskDatabase opened,
+                   OpenDiskDatabase(data_dir_.database(), options_.direct_reads));
+  auto database = std::make_shared<const DiskDatabase>(std::move(opened));
+  MutexLock warm_lock(&warm_);
+  {
+    MutexLock lock(&mutex_);
+    former_read_bytes_ += database_->rows->read_bytes();
+    std::swap(database_, database);
+  }
+  // Nobody gathers these rows, so none of them comes back but from the new database.
+  for (const std::shared_ptr<const ChangedRows>& each : changed) {
+    for (const ChangedRows::Layer& layer : each->layers()) {
+      const RangeIndex::Layer& its = *index_.FindLayer(layer.id);
+      for (const uint64_t row : layer.index.rows()) cache_->Forget(RangeIndex::PlaceOf(its, row));
+    }
+  }
   return absl::OkStatus();
 }
 

@@ -9,10 +9,10 @@
 #include "proto/base/status_macros.h"
 #include "storage/checkpoint.h"
 #include "storage/disk/data_dir.h"
+#include "storage/disk/disk_database.h"
 #include "storage/disk/disk_import.h"
 #include "storage/disk/disk_store.h"
 #include "storage/disk/part_check.h"
-#include "storage/disk/rocks_db.h"
 #include "storage/load_steps.h"
 #include "storage/memory_available.h"
 #include "storage/memory_store.h"
@@ -21,12 +21,6 @@
 
 namespace engram {
 namespace {
-
-// A database that is whole.
-struct Opened {
-  std::unique_ptr<const RocksDb> database;
-  ShardManifest manifest;
-};
 
 void Log(const LoadOptions& options, absl::string_view line) {
   if (options.log) options.log(line);
@@ -37,20 +31,6 @@ std::vector<RowRange> Sorted(std::vector<RowRange> ranges) {
     return a.layer != b.layer ? a.layer < b.layer : a.begin < b.begin;
   });
   return ranges;
-}
-
-// NotFound: nothing has been imported to its end.
-absl::StatusOr<Opened> OpenDatabase(const std::string& database, bool direct) {
-  Opened opened;
-  ASSIGN_OR_RETURN(opened.database, RocksDb::Open(database, direct));
-  ASSIGN_OR_RETURN(const std::string bytes, opened.database->Get(kManifestKey));
-  absl::StatusOr<ShardManifest> manifest = ParseShardManifest(bytes);
-  if (!manifest.ok()) {
-    return absl::Status(manifest.status().code(),
-                        absl::StrCat(database, ": ", manifest.status().message()));
-  }
-  opened.manifest = *std::move(manifest);
-  return opened;
 }
 
 absl::Status Import(const LoadOptions& options, const DataDir& data_dir) {
@@ -80,9 +60,10 @@ absl::Status CheckCheckpoint(const LoadOptions& options, const std::string& wher
   if (absl::IsNotFound(checkpoint.status())) return absl::OkStatus();  // It is not needed.
   RETURN_IF_ERROR(checkpoint.status());
   const absl::StatusOr<Sidecar> sidecar = ReadSidecar(checkpoint->sidecar_path());
-  const bool same = checkpoint->geometry().params() == manifest.geometry.params() &&
-                    checkpoint->layout() == manifest.layout &&
-                    (!sidecar.ok() || sidecar->digest == manifest.digest);
+  const bool same =
+      checkpoint->geometry().params() == manifest.geometry.params() &&
+      checkpoint->layout() == manifest.layout &&
+      (!sidecar.ok() || sidecar->digest == manifest.digest || manifest.Had(sidecar->digest));
   if (same) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(where, " has the table with the digest ",
                                                     ToHex(manifest.digest), ", not that in ",
@@ -91,7 +72,10 @@ absl::Status CheckCheckpoint(const LoadOptions& options, const std::string& wher
 
 absl::Status CheckShard(const LoadOptions& options, const std::string& where,
                         const ShardManifest& manifest) {
-  RETURN_IF_ERROR(CheckDigest(options, manifest.digest, where));
+  const std::optional<Sha256>& expected = options.expect_digest;
+  if (!expected.has_value() || !manifest.Had(*expected)) {
+    RETURN_IF_ERROR(CheckDigest(options, manifest.digest, where));
+  }
   RETURN_IF_ERROR(CheckCheckpoint(options, where, manifest));
   ASSIGN_OR_RETURN(const std::vector<RowRange> ranges, RangesOf(options, manifest.geometry));
   if (options.shard == manifest.shard && Sorted(ranges) == manifest.ranges) {
@@ -102,24 +86,30 @@ absl::Status CheckShard(const LoadOptions& options, const std::string& where,
       " rows, not shard ", options.shard.ToString(), " of ", TotalRows(ranges)));
 }
 
-absl::StatusOr<Opened> OpenOrImport(const LoadOptions& options, const DiskOptions& disk,
-                                    const DataDir& data_dir) {
-  absl::StatusOr<Opened> opened = OpenDatabase(data_dir.database(), disk.direct_reads);
+absl::StatusOr<DiskDatabase> OpenOrImport(const LoadOptions& options, const DiskOptions& disk,
+                                          const DataDir& data_dir) {
+  absl::StatusOr<DiskDatabase> opened = OpenDiskDatabase(data_dir.database(), disk.direct_reads);
   if (absl::IsNotFound(opened.status())) {
     RETURN_IF_ERROR(Import(options, data_dir));
-    opened = OpenDatabase(data_dir.database(), disk.direct_reads);
+    opened = OpenDiskDatabase(data_dir.database(), disk.direct_reads);
   } else if (opened.ok()) {
     Log(options, absl::StrCat(data_dir.path(), " has the shard: nothing is imported"));
   }
   RETURN_IF_ERROR(opened.status());
   RETURN_IF_ERROR(CheckShard(options, data_dir.path(), opened->manifest));
-  std::error_code ignored;  // What an import that was ended has left takes space, nothing else.
+  if (!opened->manifest.former.empty()) {
+    Log(options, absl::StrCat(data_dir.path(), " has the table ", ToHex(opened->manifest.digest),
+                              ", a later generation of ", ToHex(opened->manifest.former[0])));
+  }
+  // What an import or a fold that was ended has left takes space, nothing else.
+  std::error_code ignored;
   std::filesystem::remove_all(data_dir.import(), ignored);
+  std::filesystem::remove_all(data_dir.fold(), ignored);
   return opened;
 }
 
 // Every row, against its checksum and its block's sum.
-absl::StatusOr<std::unique_ptr<const RowStore>> LoadWhole(const Opened& opened,
+absl::StatusOr<std::unique_ptr<const RowStore>> LoadWhole(const DiskDatabase& opened,
                                                           const LoadOptions& options) {
   const ShardManifest& manifest = opened.manifest;
   ASSIGN_OR_RETURN(std::unique_ptr<MemoryStore> store,
@@ -137,11 +127,12 @@ absl::StatusOr<std::unique_ptr<const RowStore>> LoadWhole(const Opened& opened,
     PartCheck check(groups, part);
     const GroupKey begin(part.layer, groups.GroupOf(part.begin));
     const GroupKey end(part.layer, groups.GroupOf(part.end - 1) + 1);
-    RETURN_IF_ERROR(opened.database->Scan(
-        begin.view(), end.view(), [&](absl::string_view key, absl::string_view value) {
-          if (check.done()) return absl::DataLossError("more rows than there were");
-          return check.Take(key, value, keep);
-        }));
+    RETURN_IF_ERROR(opened.rows->Scan(begin.view(), end.view(),
+                                      [&](absl::string_view key, absl::string_view value) {
+                                        if (check.done())
+                                          return absl::DataLossError("more rows than there were");
+                                        return check.Take(key, value, keep);
+                                      }));
     if (!check.done() || check.sum() != manifest.sums[i]) {
       return absl::DataLossError(absl::StrCat(ToString(part), " differ from their sum"));
     }
@@ -157,7 +148,7 @@ absl::StatusOr<std::unique_ptr<const RowStore>> LoadWhole(const Opened& opened,
 
 double GiB(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
-absl::StatusOr<std::unique_ptr<const RowStore>> Serve(Opened opened, DataDir data_dir,
+absl::StatusOr<std::unique_ptr<const RowStore>> Serve(DiskDatabase opened, DataDir data_dir,
                                                       const LoadOptions& options,
                                                       const DiskOptions& disk) {
   // Of a shard in memory: what the process needs beside rows and checksums.
@@ -178,7 +169,7 @@ absl::StatusOr<std::unique_ptr<const RowStore>> Serve(Opened opened, DataDir dat
                               store.status().message()));
   }
   if (options.memory_budget == 0) budget = budget / 4 * 3;
-  const uint64_t index_bytes = opened.database->index_bytes();
+  const uint64_t index_bytes = opened.rows->index_bytes();
   if (budget <= index_bytes) {
     return absl::ResourceExhaustedError(
         absl::StrFormat("the index of the shard in %s takes %d bytes of memory; the budget is %d",
@@ -186,8 +177,8 @@ absl::StatusOr<std::unique_ptr<const RowStore>> Serve(Opened opened, DataDir dat
   }
   ASSIGN_OR_RETURN(
       std::unique_ptr<DiskStore> store,
-      DiskStore::Open(std::move(data_dir), std::move(opened.database), std::move(opened.manifest),
-                      {budget - index_bytes, disk.read_threads, options.log}));
+      DiskStore::Open(std::move(data_dir), std::move(opened),
+                      {budget - index_bytes, disk.read_threads, disk.direct_reads, options.log}));
   Log(options, absl::StrFormat("the shard is served from disk: its index takes %.2f GiB of memory, "
                                "the cache has room for %d rows of %d",
                                GiB(index_bytes), store->cache_rows(), rows));
@@ -198,7 +189,7 @@ absl::StatusOr<std::unique_ptr<const RowStore>> Serve(Opened opened, DataDir dat
 
 absl::StatusOr<Table> OpenDiskTable(const LoadOptions& options, const DiskOptions& disk) {
   ASSIGN_OR_RETURN(DataDir data_dir, DataDir::Hold(disk.data_dir));
-  ASSIGN_OR_RETURN(Opened opened, OpenOrImport(options, disk, data_dir));
+  ASSIGN_OR_RETURN(DiskDatabase opened, OpenOrImport(options, disk, data_dir));
   const ShardManifest& manifest = opened.manifest;
   Table table{manifest.model, manifest.geometry, manifest.token_map,
               manifest.shard, manifest.digest,   nullptr};
@@ -207,13 +198,13 @@ absl::StatusOr<Table> OpenDiskTable(const LoadOptions& options, const DiskOption
 }
 
 absl::StatusOr<ShardManifest> ReadShardManifest(const std::string& database) {
-  ASSIGN_OR_RETURN(Opened opened, OpenDatabase(database, /*direct=*/false));
+  ASSIGN_OR_RETURN(DiskDatabase opened, OpenDiskDatabase(database, /*direct=*/false));
   return std::move(opened.manifest);
 }
 
 absl::StatusOr<ShardManifest> ImportDiskTable(const LoadOptions& options, const DiskOptions& disk) {
   ASSIGN_OR_RETURN(const DataDir data_dir, DataDir::Hold(disk.data_dir));
-  ASSIGN_OR_RETURN(Opened opened, OpenOrImport(options, disk, data_dir));
+  ASSIGN_OR_RETURN(DiskDatabase opened, OpenOrImport(options, disk, data_dir));
   return std::move(opened.manifest);
 }
 

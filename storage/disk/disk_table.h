@@ -18,7 +18,9 @@ struct DiskOptions {
 };
 
 // Opens the shard in the data directory, after having imported it from options.checkpoint where it
-// is not there yet. Where it is, the checkpoint may be empty, or a directory without tables.
+// is not there yet. Where it is, the checkpoint may be empty, or a directory without tables; it and
+// options.expect_digest may be of the table that was imported, though generations were folded into
+// the database since (storage/disk/disk_fold.h): they are what is opened.
 //
 // A shard that fits options.memory_budget (0: what the machine has left) is loaded into memory
 // whole; of any other the budget (0: three quarters of that) is for the database's index and the

@@ -1,11 +1,17 @@
 #include "storage/disk/rocks_db.h"
 
+#include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
+#include <rocksdb/rate_limiter.h>
 #include <rocksdb/sst_file_reader.h>
 #include <rocksdb/sst_file_writer.h>
 #include <rocksdb/statistics.h>
 #include <rocksdb/table.h>
+
+#include <algorithm>
+#include <chrono>
+#include <future>
 
 #include "absl/strings/str_cat.h"
 #include "proto/base/status_macros.h"
@@ -54,6 +60,17 @@ rocksdb::Options MakeOptions() {
   return options;
 }
 
+// To change it. Whoever reads meanwhile has opened every file, and keeps those that are removed.
+absl::StatusOr<std::unique_ptr<rocksdb::DB>> OpenToWrite(const std::string& database,
+                                                         rocksdb::Options options) {
+  options.create_if_missing = true;
+  options.paranoid_checks = true;
+  options.max_open_files = 64;  // It is not read.
+  rocksdb::DB* opened = nullptr;
+  RETURN_IF_ERROR(FromRocks(rocksdb::DB::Open(options, database, &opened)));
+  return std::unique_ptr<rocksdb::DB>(opened);
+}
+
 }  // namespace
 
 struct RocksFileWriter::Impl {
@@ -89,18 +106,45 @@ absl::Status ReadRocksFile(const std::string& path, VisitValue visit) {
 }
 
 absl::Status IngestRocksFiles(const std::string& database, const std::vector<std::string>& files) {
-  rocksdb::Options options = MakeOptions();
-  options.create_if_missing = true;
-  options.paranoid_checks = true;
-  rocksdb::DB* opened = nullptr;
-  RETURN_IF_ERROR(FromRocks(rocksdb::DB::Open(options, database, &opened)));
-  const std::unique_ptr<rocksdb::DB> db(opened);
+  ASSIGN_OR_RETURN(const auto db, OpenToWrite(database, MakeOptions()));
   rocksdb::IngestExternalFileOptions ingest;
   ingest.move_files = true;
   ingest.failed_move_fall_back_to_copy = true;
   ingest.snapshot_consistency = false;
   ingest.write_global_seqno = false;
   RETURN_IF_ERROR(FromRocks(db->IngestExternalFile(files, ingest)));
+  return FromRocks(db->Close());
+}
+
+absl::Status MergeRocksFiles(const std::string& database, absl::FunctionRef<bool()> stop) {
+  constexpr uint64_t kMostFiles = 256;
+  constexpr uint64_t kLeastFileBytes = 64 << 20;
+  rocksdb::Options options = MakeOptions();
+  options.rate_limiter.reset(rocksdb::NewGenericRateLimiter(kMergeBytesPerSecond));
+  ASSIGN_OR_RETURN(const auto db, OpenToWrite(database, options));
+  const int lowest = db->NumberLevels() - 1;
+  std::vector<rocksdb::LiveFileMetaData> files;
+  db->GetLiveFilesMetaData(&files);
+  std::vector<std::string> names;
+  uint64_t bytes = 0;
+  bool merged = true;
+  for (const rocksdb::LiveFileMetaData& file : files) {
+    names.push_back(file.name);
+    bytes += file.size;
+    merged = merged && file.level == lowest;
+  }
+  if (merged) return FromRocks(db->Close());
+  rocksdb::CompactionOptions compaction;
+  compaction.compression = options.compression;
+  compaction.output_file_size_limit = std::max(kLeastFileBytes, bytes / kMostFiles);
+  auto done =
+      std::async(std::launch::async, [&] { return db->CompactFiles(compaction, names, lowest); });
+  while (done.wait_for(std::chrono::milliseconds(20)) != std::future_status::ready) {
+    if (stop()) rocksdb::CancelAllBackgroundWork(db.get(), /*wait=*/false);
+  }
+  const rocksdb::Status status = done.get();
+  if (status.IsShutdownInProgress()) return absl::CancelledError("");
+  RETURN_IF_ERROR(FromRocks(status));
   return FromRocks(db->Close());
 }
 
@@ -190,6 +234,16 @@ uint64_t RocksDb::file_bytes() const {
   uint64_t bytes = 0;
   impl_->db->GetIntProperty(rocksdb::DB::Properties::kTotalSstFilesSize, &bytes);
   return bytes;
+}
+
+bool RocksDb::crowded() const {
+  for (int level = 0; level <= 1; ++level) {
+    std::string files;
+    impl_->db->GetProperty(absl::StrCat(rocksdb::DB::Properties::kNumFilesAtLevelPrefix, level),
+                           &files);
+    if (files != "0") return true;
+  }
+  return false;
 }
 
 uint64_t RocksDb::read_bytes() const {

@@ -42,8 +42,14 @@ using VisitValue = absl::FunctionRef<absl::Status(absl::string_view key, absl::s
 absl::Status ReadRocksFile(const std::string& path, VisitValue visit);
 
 // Creates the database where there is none, and takes all the files into it, or none of them: they
-// are moved. Their keys must not overlap.
+// are moved. Their keys must not overlap; they go before those that are there, in a level of their
+// own. A RocksDb that is open goes on reading what it was opened on, also after a merge.
 absl::Status IngestRocksFiles(const std::string& database, const std::vector<std::string>& files);
+
+// Merges all files into the lowest level, at no more than kMergeBytesPerSecond. The disk must have
+// room for all of them once more until then. Cancelled: `stop`, asked now and then, said so.
+absl::Status MergeRocksFiles(const std::string& database, absl::FunctionRef<bool()> stop);
+inline constexpr int64_t kMergeBytesPerSecond = 100'000'000;
 
 // A database opened for reading. Any number of threads.
 class RocksDb {
@@ -67,6 +73,8 @@ class RocksDb {
   // Memory that the files' indexes take, which stay there.
   uint64_t index_bytes() const;
   uint64_t file_bytes() const;
+  // Whether the next file that overlaps others would find no level free for it alone.
+  bool crowded() const;
   uint64_t read_bytes() const;  // of values, by Get and Read, since it was opened
 
  private:

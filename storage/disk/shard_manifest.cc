@@ -16,13 +16,17 @@ namespace {
 constexpr uint32_t kFormat = 1;
 constexpr size_t kSumBytes = 16;
 
+absl::StatusOr<Sha256> ParseDigest(absl::string_view bytes) {
+  Sha256 digest{};
+  if (bytes.size() != digest.size()) return absl::DataLossError("a digest has not 32 bytes");
+  std::copy(bytes.begin(), bytes.end(), digest.begin());
+  return digest;
+}
+
 absl::StatusOr<ShardManifest> FromMessage(const storage::v1::DiskShard& message) {
   ShardManifest manifest;
   manifest.model = message.model();
-  if (message.digest().size() != manifest.digest.size()) {
-    return absl::DataLossError("the digest has not 32 bytes");
-  }
-  std::copy(message.digest().begin(), message.digest().end(), manifest.digest.begin());
+  ASSIGN_OR_RETURN(manifest.digest, ParseDigest(message.digest()));
   ASSIGN_OR_RETURN(manifest.geometry, DecodeGeometry(message.geometry().SerializeAsString()));
   ASSIGN_OR_RETURN(manifest.layout, DecodeRowLayout(message.row_layout().SerializeAsString()));
   if (!message.token_map().empty()) {
@@ -42,10 +46,23 @@ absl::StatusOr<ShardManifest> FromMessage(const storage::v1::DiskShard& message)
   if (!sums.empty() && sums.size() != CutIntoBlocks(manifest.ranges).size() * kSumBytes) {
     return absl::DataLossError(absl::StrCat(sums.size(), " bytes of block sums"));
   }
+  for (const std::string& former : message.former_digests()) {
+    ASSIGN_OR_RETURN(manifest.former.emplace_back(), ParseDigest(former));
+  }
   return manifest;
 }
 
 }  // namespace
+
+bool ShardManifest::Had(const Sha256& other) const {
+  return std::find(former.begin(), former.end(), other) != former.end();
+}
+
+void ShardManifest::TakeDigest(const Sha256& now) {
+  former.push_back(digest);
+  digest = now;
+  std::erase(former, digest);  // It may have had it before.
+}
 
 std::string SerializeShardManifest(const ShardManifest& manifest) {
   storage::v1::DiskShard message;
@@ -66,6 +83,9 @@ std::string SerializeShardManifest(const ShardManifest& manifest) {
   for (const RowSum& sum : manifest.sums) {
     const uint64_t halves[2] = {sum.low(), sum.high()};
     message.mutable_block_sums()->append(reinterpret_cast<const char*>(halves), kSumBytes);
+  }
+  for (const Sha256& former : manifest.former) {
+    message.add_former_digests(former.data(), former.size());
   }
   return message.SerializeAsString();
 }

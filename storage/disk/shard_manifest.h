@@ -17,6 +17,9 @@
 
 namespace engram {
 
+// A key of the database whose value is its ShardManifest: where it is, every row is.
+inline constexpr char kManifestKey[] = "manifest";
+
 struct ShardManifest {
   std::string model;
   Sha256 digest{};
@@ -27,6 +30,11 @@ struct ShardManifest {
   std::vector<RowRange> ranges;  // sorted by (layer, begin)
   // Of each part of CutIntoBlocks(ranges), over its own rows alone. Empty while rows are imported.
   std::vector<RowSum> sums;
+  std::vector<Sha256> former = {};  // digests that it had before generations were folded in
+
+  bool Had(const Sha256& other) const;  // whether `other` is a former digest
+  // The digest is a former one from now on.
+  void TakeDigest(const Sha256& now);
 };
 
 // A engram.storage.v1.DiskShard.

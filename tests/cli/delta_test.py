@@ -155,26 +155,43 @@ class Delta(unittest.TestCase):
         self.verify([server], self.old, "--expect-digest", self.digests[0])
 
     def test_what_was_acknowledged_outlives_kills_at_random_moments(self):
+        old, new = self.digests[:2]
+        # What is held, and the change that comes next, round and round.
+        self.kill_at_random("random", [
+            ([(0, "ACTIVE")], "publish", self.delta),
+            ([(0, "ACTIVE"), (1, "PREPARED")], "activate", new),
+            ([(0, "PREPARED"), (1, "ACTIVE")], "activate", old),
+            ([(0, "ACTIVE"), (1, "PREPARED")], "retire", new)])
+
+    def test_folds_on_disk_outlive_kills_at_random_moments(self):
+        old, new = self.digests[:2]
+        back = self.dir / "new-old.delta"
+        run_json("engramctl", "delta", "--from", self.new, "--to", self.old, "--out", back)
+        self.kill_at_random("random-disk", [
+            ([(0, "ACTIVE")], "publish", self.delta),
+            ([(0, "ACTIVE"), (1, "PREPARED")], "activate", new),
+            ([(0, "PREPARED"), (1, "ACTIVE")], "retire", old),
+            ([(1, "ACTIVE")], "publish", back),
+            ([(1, "ACTIVE"), (0, "PREPARED")], "activate", old),
+            ([(1, "PREPARED"), (0, "ACTIVE")], "retire", new)],
+            "--store", "rocksdb", "--memory-budget", 8 << 20)
+
+    def kill_at_random(self, name, cycle, *args):
         seed = int(os.environ.get("ENGRAM_TEST_SEED", random.randrange(1 << 32)))
         kills = int(os.environ.get("ENGRAM_TEST_KILLS", 12))
         print(f"ENGRAM_TEST_SEED={seed} ENGRAM_TEST_KILLS={kills}", flush=True)
         generator = random.Random(seed)
-        old, new = self.digests[:2]
-        # What is held, and the change that comes next, round and round.
-        cycle = [([(0, "ACTIVE")], "publish", self.delta),
-                 ([(0, "ACTIVE"), (1, "PREPARED")], "activate", new),
-                 ([(0, "PREPARED"), (1, "ACTIVE")], "activate", old),
-                 ([(0, "ACTIVE"), (1, "PREPARED")], "retire", new)]
-        data_dir = self.dir / "random"
+        data_dir = self.dir / name
         at = 0  # in the cycle, as acknowledged
         changes, unanswered = 0, 0
         for _ in range(kills):
-            server = self.serve(data_dir=data_dir)
+            server = self.serve(*args, data_dir=data_dir)
             held = self.held([server])[0]
-            self.assertIn(held, (cycle[at][0], cycle[(at + 1) % 4][0]))
+            after = (at + 1) % len(cycle)
+            self.assertIn(held, (cycle[at][0], cycle[after][0]))
             if held != cycle[at][0]:  # done, but never acknowledged
                 unanswered += 1
-                at = (at + 1) % 4
+                at = after
             self.verify([server], self.new if (1, "ACTIVE") in held else self.old)
             killer = threading.Timer(generator.random() * 0.4, server.process.kill)
             killer.start()
@@ -183,13 +200,13 @@ class Delta(unittest.TestCase):
                 done = run("engramctl", command, "--servers", server.address, argument)
                 if done.returncode != 0:
                     break
-                at = (at + 1) % 4
+                at = (at + 1) % len(cycle)
                 changes += 1
             killer.join()
             server.wait()
         print(f"{changes} changes acknowledged, {unanswered} done without an answer", flush=True)
         self.assertGreater(changes, 0)
-        server = self.serve(data_dir=data_dir)
+        server = self.serve(*args, data_dir=data_dir)
         held = self.held([server])[0]
         self.verify([server], self.new if (1, "ACTIVE") in held else self.old)
 

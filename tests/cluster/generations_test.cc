@@ -272,7 +272,7 @@ TEST(GenerationsTest, ServersThatServeFromDiskChangeToo) {
   EXPECT_THAT(fleet.ReadAll(*old), IsOkAndHolds(0));
   ASSERT_THAT(fleet.Retire(0), IsOk());
   EXPECT_THAT(fleet.ReadAll(*client), IsOkAndHolds(1));
-  // The rows on disk are still the first table's.
+  // The rows on disk are the first table's, or, once they are folded, the second's.
   fleet.Kill(0);
   fleet.Start(0);
   EXPECT_EQ(fleet.Held(0), "1*");

@@ -41,8 +41,18 @@ TEST_F(CatalogueTest, ReadsTheGoldenFile) {
               IsOkAndHolds(GoldenCatalogue()));
 }
 
+// As written since generations are folded into a table that keeps that.
+TEST_F(CatalogueTest, ReadsTheGoldenFileWithABase) {
+  Catalogue golden = GoldenCatalogue();
+  golden.base = DigestOf(9);
+  EXPECT_THAT(ReadCatalogue("tests/storage/golden/catalogue-v1-base.bin"), IsOkAndHolds(golden));
+}
+
 TEST_F(CatalogueTest, RoundTrip) {
   EXPECT_THAT(Reread(GoldenCatalogue()), IsOkAndHolds(GoldenCatalogue()));
+  Catalogue folded = GoldenCatalogue();
+  folded.base = DigestOf(9);
+  EXPECT_THAT(Reread(folded), IsOkAndHolds(folded));
   EXPECT_THAT(ReadCatalogue(dir_.File("none")), StatusIs(absl::StatusCode::kNotFound, "none"));
 }
 
@@ -75,6 +85,42 @@ TEST_F(CatalogueTest, ContradictionsAreDataLoss) {
   EXPECT_THAT(reread([](auto& all) { all[2].parent = 4; }), StatusIs(kDataLoss, "generation 5"));
   EXPECT_THAT(reread([](auto& all) { all[0].parent = 1; }), StatusIs(kDataLoss, "generation 1"));
   EXPECT_THAT(reread([](auto& all) { all.clear(); }), StatusIs(kDataLoss, "0 generations"));
+}
+
+TEST_F(CatalogueTest, WhatAllAreBuiltOnCanBeTheFirst) {
+  const auto digests = [](const std::vector<KeptGeneration>& generations) {
+    std::string text;
+    for (const KeptGeneration& each : generations) text += std::to_string(each.digest[0]);
+    return text;
+  };
+  Catalogue catalogue = GoldenCatalogue();
+  EXPECT_EQ(digests(catalogue.Trunk()), "12");
+  EXPECT_FALSE(catalogue.BeginAt(DigestOf(3)));  // The second is served.
+  EXPECT_FALSE(catalogue.BeginAt(DigestOf(4)));
+  EXPECT_TRUE(catalogue.BeginAt(DigestOf(1)));
+  EXPECT_EQ(catalogue, GoldenCatalogue());
+  EXPECT_TRUE(catalogue.BeginAt(DigestOf(2)));
+  EXPECT_EQ(digests(catalogue.generations), "23");
+  EXPECT_EQ(catalogue.generations[0].parent, 0u);
+  EXPECT_EQ(catalogue.generations[1].parent, 2u);
+  EXPECT_EQ(catalogue.base, DigestOf(1));
+  EXPECT_THAT(Reread(catalogue), IsOkAndHolds(catalogue));
+  // Two on a retired one: it is the last that they share.
+  catalogue = GoldenCatalogue();
+  catalogue.generations[1].state = KeptState::kRetired;
+  catalogue.generations[2].state = KeptState::kActive;
+  EXPECT_EQ(digests(catalogue.Trunk()), "123");
+  catalogue.generations.push_back({6, 2, DigestOf(4), KeptState::kPrepared});
+  EXPECT_EQ(digests(catalogue.Trunk()), "12");
+  EXPECT_FALSE(catalogue.BeginAt(DigestOf(3)));
+  // There and back: its last generation of the digest, and another as its base.
+  catalogue = GoldenCatalogue();
+  catalogue.generations[1].state = KeptState::kRetired;
+  catalogue.generations[2] = {5, 2, DigestOf(1), KeptState::kActive};
+  EXPECT_TRUE(catalogue.BeginAt(DigestOf(1)));
+  EXPECT_EQ(digests(catalogue.generations), "1");
+  EXPECT_EQ(catalogue.generations[0].id, 5u);
+  EXPECT_EQ(catalogue.base, DigestOf(2));
 }
 
 TEST_F(CatalogueTest, PruneKeepsWhatOthersAreBuiltOn) {
