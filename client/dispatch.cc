@@ -90,7 +90,7 @@ void Dispatch::Ask(const std::shared_ptr<Part>& part, size_t server, Attempt::Ki
   ++part->attempts;
   part->tried.push_back(server);
   Lane& lane = servers_.LaneTo(server, part->lookup->priority);
-  auto attempt = std::make_unique<Attempt>(part, kind, ScatterOf(*part));
+  auto attempt = std::make_unique<Attempt>(part, server, kind, ScatterOf(*part));
   const uint64_t bytes = attempt->scatter.bytes_left();
   if (!lane.waiting.empty() || !HasRoom(lane, bytes)) {
     const absl::Status status = CheckTime(lane, *attempt, lane.bytes());
@@ -296,7 +296,7 @@ absl::Status Dispatch::OnRows(Lane& lane, std::span<const uint8_t> bytes) {
   Attempt* const attempt = Receiving(lane);
   if (attempt == nullptr) return absl::InternalError("rows without a request");
   // Of a layer that has been finished, the buffer is the caller's again.
-  const bool wanted = attempt->failure.ok() && attempt->part->wanted();
+  const bool wanted = attempt->failure.ok() && attempt->part->wanted() && MayWrite(*attempt);
   const bool fits = wanted ? attempt->scatter.Append(bytes.data(), bytes.size())
                            : attempt->scatter.Skip(bytes.size());
   if (!fits) return absl::InternalError("more rows than were asked for");
@@ -305,10 +305,31 @@ absl::Status Dispatch::OnRows(Lane& lane, std::span<const uint8_t> bytes) {
   return absl::OkStatus();
 }
 
+// Rows of two attempts must not be mixed: one of them may be damaged, or lack some, which is known
+// only when its piece has come. Whoever begins last writes, but for a trial, on which nobody
+// counts.
+bool Dispatch::MayWrite(Attempt& attempt) {
+  Part& part = *attempt.part;
+  if (attempt.overtaken || part.writer == &attempt) return !attempt.overtaken;
+  if (part.writer != nullptr && attempt.kind == Attempt::Kind::kTrial) {
+    attempt.overtaken = true;
+    return false;
+  }
+  if (part.writer != nullptr) {
+    part.writer->overtaken = true;
+    // It may be asked again, should this one fail.
+    part.tried.erase(std::remove(part.tried.begin(), part.tried.end(), part.writer->server),
+                     part.tried.end());
+  }
+  part.writer = &attempt;
+  return true;
+}
+
 absl::Status Dispatch::OnAnswerEnd(Lane& lane) {
   Attempt* const receiving = Receiving(lane);
   if (receiving == nullptr) return absl::OkStatus();
-  if (receiving->checked && receiving->failure.ok() && receiving->part->wanted()) {
+  if (receiving->checked && receiving->failure.ok() && !receiving->overtaken &&
+      receiving->part->wanted()) {
     const uint32_t row_bytes = servers_.table()->layout.row_bytes();
     VerifyPiece(lane, *receiving,
                 receiving->part->rows() - receiving->scatter.bytes_left() / row_bytes);
@@ -356,7 +377,8 @@ void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& s
     if (status.ok()) shedding.OnAnswer(attempt.bytes_outstanding, took);
   }
   --part->attempts;
-  const bool won = status.ok() && !part->done;
+  if (part->writer == &attempt) part->writer = nullptr;
+  const bool won = status.ok() && !part->done && !attempt.overtaken;
   Judge(server, attempt, won, status);
   if (part->done) return;
   if (won && !attempt.lost.empty() && part->wanted()) AskForLost(server, attempt);
@@ -365,7 +387,7 @@ void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& s
     if (won || part->attempts == 0) FinishPart(part);
     return;
   }
-  part->error = status;
+  if (!attempt.overtaken) part->error = status;
   const bool sent = attempt.sent != absl::Time();
   if (MayRetry(attempt, status) &&
       AskAnother(part, sent ? Attempt::Kind::kRetry : Attempt::Kind::kFirst)) {
@@ -377,6 +399,7 @@ void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& s
 }
 
 bool Dispatch::MayRetry(const Attempt& attempt, const absl::Status& status) {
+  if (attempt.overtaken) return attempt.part->attempts == 0;  // the one that overtook it has failed
   if (!IsWorthAnother(status)) return false;
   const bool refused = absl::IsResourceExhausted(status) && attempt.sent != absl::Time();
   return !refused || refused_budget_.Spend();

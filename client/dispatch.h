@@ -108,6 +108,8 @@ class Dispatch final : public ServerSet::Listener {
   // Holds the rows of the piece that has come against their checksums.
   void VerifyPiece(const Lane& lane, Attempt& attempt, size_t end_row);
   Attempt* Receiving(Lane& lane);
+  // Whether rows of the attempt that have come are written to their places.
+  static bool MayWrite(Attempt& attempt);
 
   // An attempt's one end: answered whole (OK), or why not.
   void EndAttempt(size_t server, Attempt& attempt, const absl::Status& status);

@@ -78,7 +78,7 @@ void AddSecurity(MetricList& metrics, const SecurityCounts& security) {
 }
 
 // Rows of generations held here beside the table's own.
-uint64_t ChangedRows(const GenerationSet& set) {
+uint64_t RowsChangedIn(const GenerationSet& set) {
   uint64_t rows = 0;
   for (const auto& held : set.held()) rows += held->changed_rows;
   return rows;
@@ -138,7 +138,7 @@ void MetricsExporter::AddTable(MetricList& metrics) const {
   metrics.Gauge("engram_generations", "Generations held.",
                 held == nullptr ? uint64_t{0} : uint64_t{held->held().size()});
   metrics.Gauge("engram_changed_rows", "Rows that generations held here change.",
-                held == nullptr ? uint64_t{0} : ChangedRows(*held));
+                held == nullptr ? uint64_t{0} : RowsChangedIn(*held));
   metrics.Gauge("engram_verified_rows", "Rows of the verification under way.",
                 loaded ? store->verified_rows.load() : uint64_t{0});
   metrics.Counter("engram_verification_passes_total", "Verifications of all rows.",

@@ -249,6 +249,29 @@ TEST(ReplicaTest, RowsThatDifferFromTheirChecksumsComeFromTheReplica) {
   EXPECT_GT(stats.verified_rows, 10'000u);
 }
 
+// Both replicas answer everything, in several pieces each, and one flips a bit of each piece: rows
+// of the two must not be mixed.
+TEST(ReplicaTest, RowsOfTwoAnswersAreNotMixed) {
+  TestCluster cluster(1, 0, 2);
+  ASSERT_OK_AND_ASSIGN(const auto client,
+                       Client::Connect({.servers = cluster.addresses(),
+                                        .verify_share = 1,
+                                        .rows_per_request = 4096,
+                                        .hedge_share = 1,
+                                        .hedge_after_least = absl::Nanoseconds(1)}));
+  const std::vector<int64_t> ids = RandomIds(*client, 0, 20'000);
+  std::vector<uint8_t> out;
+  for (int i = 0; i < 30; ++i) ASSERT_THAT(LookUp(*client, 1, ids, out), IsOk());
+  cluster.disturbance(0).flips_a_bit = true;
+  for (int i = 0; i < 100; ++i) {
+    std::fill(out.begin(), out.end(), uint8_t{0});
+    ASSERT_THAT(LookUp(*client, 1, ids, out), IsOk());
+    ExpectRows(1, ids, out);
+  }
+  EXPECT_GT(client->stats().hedges, 0u);
+  EXPECT_GT(client->stats().checksum_failures, 0u);
+}
+
 TEST(ReplicaTest, WithoutAReplicaRowsThatDifferAreDataLoss) {
   TestCluster cluster(1);
   cluster.disturbance(0).flips_a_bit = true;
