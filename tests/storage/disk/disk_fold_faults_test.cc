@@ -113,7 +113,9 @@ class DiskFoldFaultsTest : public ServedShard {
       log_ = "";
       ASSERT_THAT(Start(), IsOk());
       ASSERT_THAT(generations_->Retire(digest_[base_]), IsOk());
+      const absl::Time deadline = absl::Now() + absl::Seconds(60);
       while (!Folded(absl::ZeroDuration()) && Said("stays in memory: ") == 0) {
+        ASSERT_LT(absl::Now(), deadline);
         std::this_thread::yield();
       }
       const bool failed = hooked_calls.count > calls;
@@ -125,6 +127,7 @@ class DiskFoldFaultsTest : public ServedShard {
       ASSERT_TRUE(Folded()) << log();
       EXPECT_EQ(Held(), "1*2");
       ExpectRows();
+      EXPECT_EQ(ReadCatalogue(data_dir_ + "/catalogue")->generations[0].digest, digest_[1]);
       ASSERT_THAT(Start(), IsOk());
       EXPECT_EQ(table_->digest, digest_[1]);
       EXPECT_EQ(Held(), "1*2");
@@ -191,8 +194,8 @@ TEST_F(DiskFoldFaultsTest, NothingIsWrittenWhereThereIsNoRoomForAll) {
     ASSERT_THAT(Start(), IsOk());
     ASSERT_THAT(generations_->Retire(digest_[base_]), IsOk());
     ASSERT_TRUE(AwaitSaid("10000 bytes (0.00 GiB) are free there", 1));
-    EXPECT_EQ(
-        Said(folds == 1 ? "folding a delta into the shard takes" : "merging the shard's files"), 1);
+    EXPECT_GT(
+        Said(folds == 1 ? "folding a delta into the shard takes" : "merging the shard's files"), 0);
     EXPECT_EQ(hooked_calls.count, 0);
     ExpectRows();
     hooked_calls.free_bytes = -1;
@@ -216,19 +219,19 @@ TEST_F(DiskFoldFaultsTest, ADeltaThatMayBeFoldedIsNotMerged) {
     ASSERT_TRUE(AwaitSaid("stays in memory: ", 1)) << "no call is the catalogue's";
     if (ReadShardManifest(data_dir_ + "/rows")->digest == digest_[1]) break;
   }
-  EXPECT_EQ(Files("delta-"), 1u);
-  ASSERT_THAT(Publish(1, 2), IsOk());
-  ASSERT_TRUE(AwaitSaid("stays in memory: ", 2));
+  hooked_calls.free_bytes = 0;  // It is not folded again.
   hooked_calls.after = INT_MAX;
-  auto reader = generations_->current();  // Nothing is folded while it reads.
+  ASSERT_THAT(Publish(1, 2), IsOk());
   ASSERT_THAT(generations_->Activate(digest_[2]), IsOk());
   ASSERT_THAT(generations_->Retire(digest_[1]), IsOk());
-  const absl::Time limit = absl::Now() + absl::Milliseconds(300);
-  while (Files("delta-") != 1 && absl::Now() < limit) std::this_thread::yield();
+  for (int i = 0; i < 2; ++i) {  // What was tried before the retirement is over behind the first.
+    const int said = Said("stays in memory: ");
+    EXPECT_FALSE(Publish(0, 1).ok());  // It has the folding thread look again.
+    ASSERT_TRUE(AwaitSaid("stays in memory: ", said + 1));
+  }
   EXPECT_EQ(Files("delta-"), 2u);
-  reader.reset();
-  // Wherever it ends now.
   Stop();
+  hooked_calls.free_bytes = -1;
   ASSERT_THAT(Start(), IsOk());
   ASSERT_TRUE(Folded());
   EXPECT_EQ(Held(), "2*");

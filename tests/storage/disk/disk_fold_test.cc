@@ -96,21 +96,44 @@ TEST_F(DiskFoldTest, WhatIsBuiltOnAFoldedGenerationStays) {
 // Two generations on a retired one: that is what both share.
 TEST_F(DiskFoldTest, ARetiredGenerationThatTwoAreBuiltOnIsFolded) {
   ASSERT_THAT(Import(), IsOk());
+  auto reader = generations_->current();  // Nothing is folded while it reads.
   ASSERT_THAT(Publish(0, 1), IsOk());
   ASSERT_THAT(Publish(1, 2), IsOk());
   ASSERT_THAT(generations_->Activate(digest_[2]), IsOk());
   ASSERT_THAT(generations_->Retire(digest_[0]), IsOk());
-  ASSERT_TRUE(Folded());
   ASSERT_THAT(Publish(1, 0), IsOk());
   ASSERT_THAT(generations_->Retire(digest_[1]), IsOk());
-  EXPECT_EQ(Held(), "2*0");
   ExpectRows();
-  ASSERT_THAT(Start(), IsOk());
-  EXPECT_EQ(Held(), "2*0");
-  ExpectRows();
+  EXPECT_EQ(Files("delta-"), 3u);
+  reader.reset();
+  EXPECT_TRUE(FilesAre("delta-", 2));
+  for (const bool again : {false, true}) {
+    if (again) {
+      ASSERT_THAT(Start(), IsOk());
+    }
+    EXPECT_EQ(Held(), "2*0");
+    EXPECT_EQ(ReadShardManifest(data_dir_ + "/rows")->digest, digest_[1]);
+    ExpectRows();
+  }
   ASSERT_THAT(generations_->Retire(digest_[0]), IsOk());
   ASSERT_TRUE(Folded());
   EXPECT_EQ(Held(), "2*");
+  ExpectRows();
+}
+
+// Where the shard is the whole table, that can be told.
+TEST_F(DiskFoldTest, RowsThatAreNotTheTargetsAreNotFolded) {
+  ASSERT_THAT(Import(), IsOk());
+  ASSERT_THAT(Publish(0, 1), IsOk());
+  const auto set = generations_->current();
+  const std::shared_ptr<const ChangedRows> changed =
+      OverlaysOf(*set->held()[1]->rows)[0]->changed();
+  EXPECT_THAT(table_->rows->Fold({&changed, 1}, digest_[2], [] { return false; }),
+              StatusIs(kDataLoss, "not those of the table " + ToHex(digest_[2])));
+  EXPECT_THAT(table_->rows->Fold({&changed, 1}, digest_[1], [] { return true; }),
+              StatusIs(Code::kCancelled, ""));
+  EXPECT_EQ(ReadShardManifest(data_dir_ + "/rows")->digest, digest_[0]);
+  EXPECT_EQ(Files("fold"), 0u);
   ExpectRows();
 }
 
