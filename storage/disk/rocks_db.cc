@@ -66,7 +66,7 @@ absl::StatusOr<std::unique_ptr<rocksdb::DB>> OpenToWrite(const std::string& data
   options.create_if_missing = true;
   options.paranoid_checks = true;
   options.max_open_files = 64;  // It is not read.
-  // After a failed write it is closed, which recovery beside it may keep from ever coming to an end.
+  // After a failed write it is closed; recovery beside that may keep it from coming to an end.
   options.max_bgerror_resume_count = 0;
   rocksdb::DB* opened = nullptr;
   RETURN_IF_ERROR(FromRocks(rocksdb::DB::Open(options, database, &opened)));
