@@ -3,6 +3,7 @@
 #include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
+#include <rocksdb/listener.h>
 #include <rocksdb/rate_limiter.h>
 #include <rocksdb/sst_file_reader.h>
 #include <rocksdb/sst_file_writer.h>
@@ -60,14 +61,24 @@ rocksdb::Options MakeOptions() {
   return options;
 }
 
+// A database whose write has failed is closed, and RocksDB waits there for a recovery that it began
+// beside that, also for one that was given up.
+class NoRecovery final : public rocksdb::EventListener {
+ public:
+  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status,
+                            bool* auto_recovery) override {
+    *auto_recovery = false;
+  }
+};
+
 // To change it. Whoever reads meanwhile has opened every file, and keeps those that are removed.
 absl::StatusOr<std::unique_ptr<rocksdb::DB>> OpenToWrite(const std::string& database,
                                                          rocksdb::Options options) {
   options.create_if_missing = true;
   options.paranoid_checks = true;
   options.max_open_files = 64;  // It is not read.
-  // After a failed write it is closed; recovery beside that may keep it from coming to an end.
   options.max_bgerror_resume_count = 0;
+  options.listeners.push_back(std::make_shared<NoRecovery>());
   rocksdb::DB* opened = nullptr;
   RETURN_IF_ERROR(FromRocks(rocksdb::DB::Open(options, database, &opened)));
   return std::unique_ptr<rocksdb::DB>(opened);

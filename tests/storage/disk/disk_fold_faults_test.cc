@@ -178,9 +178,7 @@ TEST_F(DiskFoldFaultsTest, AFoldThatMergesFilesLeavesTheOldTableOrTheNew) {
   ExpectWholeWhereverItIsKilled(6, 3);
 }
 TEST_F(DiskFoldFaultsTest, AFullDiskKeepsTheDelta) { ExpectServedWhereverItFails(1, ENOSPC); }
-// Fails now and then: RocksDB does not always come back from a merge for which the disk was full
-// (storage/README.md, "Deltas on a disk store").
-TEST_F(DiskFoldFaultsTest, DISABLED_AFullDiskKeepsTheDeltaWhenFilesAreMerged) {
+TEST_F(DiskFoldFaultsTest, AFullDiskKeepsTheDeltaWhenFilesAreMerged) {
   ExpectServedWhereverItFails(6, ENOSPC);
 }
 TEST_F(DiskFoldFaultsTest, AFailingDiskKeepsTheDelta) { ExpectServedWhereverItFails(1, EIO); }
