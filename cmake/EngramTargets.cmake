@@ -78,7 +78,7 @@ function(engram_test name)
   cmake_parse_arguments(ARG "SEQUENTIAL" "LABEL" "SOURCES;DEPS" ${ARGN})
   engram_binary(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} OPTIONS engram_test_options)
   target_link_libraries(${name} PRIVATE GTest::gmock GTest::gtest_main)
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 120 LABELS "${ARG_LABEL}"
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 240 LABELS "${ARG_LABEL}"
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   if(ENGRAM_SANITIZE STREQUAL thread AND (ARG_SEQUENTIAL OR ARG_LABEL STREQUAL grpc_client))
     return()
