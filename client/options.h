@@ -32,8 +32,8 @@ struct ClientOptions {
   // lookup on: a lookup's rows are of one generation, whatever comes. Otherwise the client keeps to
   // the generation that it has connected to, until servers retire it. Not with `expect_digest`.
   bool follow_generations = false;
-  // How often servers are asked which one is active. Those that tell of changes (all from 0.1.0
-  // on) are asked within a tenth of a second of one, and else every 30 seconds at most.
+  // How often servers are asked which one is active. Those that tell of changes are asked within a
+  // tenth of a second of one, and else every 30 seconds, or this where it is longer.
   absl::Duration follow_interval = absl::Seconds(1);
   // Accept a fleet that does not hold every row; lookups of missing rows then fail.
   bool allow_partial = false;

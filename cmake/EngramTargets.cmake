@@ -4,8 +4,8 @@
 add_library(engram_warnings INTERFACE)
 target_include_directories(engram_warnings INTERFACE ${CMAKE_SOURCE_DIR})
 # GCC 12 takes the value inside an absl::StatusOr for uninitialized where it cannot follow the check,
-# and std::string concatenation for overlapping copies (its bug 105651).  Clang counts changes of sign among
-# conversions, GCC does not.
+# and std::string concatenation for overlapping copies (its bug 105651). Clang counts changes of sign
+# among conversions, GCC does not.
 target_compile_options(engram_warnings INTERFACE
   -Wall -Wextra -Wconversion $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized -Wno-restrict>
   $<$<CXX_COMPILER_ID:Clang>:-Wno-sign-conversion -Werror=thread-safety>)

@@ -14,18 +14,18 @@ cmake --preset asan-ubsan
 targets=()
 for name in "${names[@]}"; do targets+=(--target "${name}_fuzz"); done
 cmake --build --preset asan-ubsan "${targets[@]}"
-work=$PWD/build/fuzz/work
+tried=$PWD/build/fuzz/tried
 artifacts=$PWD/build/fuzz/artifacts
-rm -rf "$work"
-mkdir -p "$work" "$artifacts"
+rm -rf "$tried"
+mkdir -p "$tried" "$artifacts"
 
 run_one() {
-  local name=$1 dictionary=() log=$work/$1.log
-  cp -r "tests/fuzz/corpus/$name" "$work/$name"
-  if [ -d "tests/fuzz/found/$name" ]; then cp -r "tests/fuzz/found/$name/." "$work/$name"; fi
+  local name=$1 dictionary=() log=$tried/$1.log
+  cp -r "tests/fuzz/corpus/$name" "$tried/$name"
+  if [ -d "tests/fuzz/found/$name" ]; then cp -r "tests/fuzz/found/$name/." "$tried/$name"; fi
   [ -f "tests/fuzz/corpus/$name.dict" ] && dictionary=(-dict="tests/fuzz/corpus/$name.dict")
   if "build/asan-ubsan/bin/${name}_fuzz" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 \
-    -print_final_stats=1 -artifact_prefix="$artifacts/$name-" "${dictionary[@]}" "$work/$name" \
+    -print_final_stats=1 -artifact_prefix="$artifacts/$name-" "${dictionary[@]}" "$tried/$name" \
     >"$log" 2>&1; then
     local runs edges
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
@@ -38,5 +38,5 @@ run_one() {
   fi
 }
 export -f run_one
-export work artifacts seconds
+export tried artifacts seconds
 printf '%s\n' "${names[@]}" | xargs -P "$(nproc)" -I{} bash -c 'run_one {}'
