@@ -15,14 +15,14 @@
 #include <csignal>
 #include <cstring>
 #include <functional>
-#include <string>
 
 namespace engram {
 
 // What becomes of calls, of threads of one name alone.
 struct HookedCalls {
+  // Their names begin with that literal; nullptr: none is hooked.
+  std::atomic<const char*> thread{nullptr};
   // Set while none of these threads runs.
-  std::string thread;  // their names begin like that; empty: none is hooked
   bool kill = false;
   int error = 0;
   std::function<void(int count)> before = nullptr;  // every call, of which so many were before it
@@ -35,10 +35,11 @@ struct HookedCalls {
   std::atomic<int64_t> free_bytes{-1};
 
   bool Concerns() const {
+    const char* const hooked = thread;
+    if (hooked == nullptr) return false;
     char name[16] = {};
-    if (thread.empty()) return false;
     pthread_getname_np(pthread_self(), name, sizeof(name));
-    return std::strncmp(name, thread.c_str(), thread.size()) == 0;
+    return std::strncmp(name, hooked, std::strlen(hooked)) == 0;
   }
   // 0, or the errno that the call is to fail with.
   int Take() {

@@ -17,6 +17,7 @@ using Code = absl::StatusCode;
 namespace fs = std::filesystem;
 
 constexpr char kFolder[] = "engram-fold";
+constexpr char kBackup[] = "engram-backup";
 constexpr char kDirectory[] = "ENGRAM_TEST_FOLD_DIRECTORY";
 constexpr char kBase[] = "ENGRAM_TEST_FOLD_BASE";
 constexpr char kAfter[] = "ENGRAM_TEST_FOLD_AFTER";
@@ -25,7 +26,7 @@ class DiskFoldFaultsTest : public ServedShard {
  protected:
   ~DiskFoldFaultsTest() override {
     Stop();
-    hooked_calls.thread = "";
+    hooked_calls.thread = nullptr;
     hooked_calls.kill = false;
     hooked_calls.error = 0;
     hooked_calls.before = nullptr;
@@ -54,10 +55,21 @@ class DiskFoldFaultsTest : public ServedShard {
     fs::remove_all(data_dir_);
     fs::copy(prepared, data_dir_, fs::copy_options::recursive);
   }
-  void Hook(const std::string& thread, int after) {
-    hooked_calls.thread = thread;
+  void Hook(const char* thread, int after) {
     hooked_calls.after = after;
     hooked_calls.count = 0;
+    hooked_calls.thread = thread;
+  }
+  // By a thread of its own, whose calls alone are hooked.
+  absl::Status HookedBackUp(const std::string& backup) {
+    absl::Status status;
+    Hook(kBackup, INT_MAX);
+    std::thread([&] {
+      pthread_setname_np(pthread_self(), kBackup);
+      status = BackUp(data_dir_, backup).status();
+    }).join();
+    hooked_calls.thread = nullptr;
+    return status;
   }
 
   // A fold in a process of its own that is killed at that call; whether it was.
@@ -261,8 +273,6 @@ TEST_F(DiskFoldFaultsTest, WarmingBringsNoRowBackThatAFoldHasChanged) {
 }
 
 TEST_F(DiskFoldFaultsTest, ABackUpIsOfOneSideOfAFold) {
-  char own[16] = {};
-  pthread_getname_np(pthread_self(), own, sizeof(own));
   const std::string prepared = Prepared(1);
   int calls = 1;
   for (int at = 0; at < calls; ++at) {
@@ -277,10 +287,8 @@ TEST_F(DiskFoldFaultsTest, ABackUpIsOfOneSideOfAFold) {
     const std::string backup = dir_.File("backup"), restored = dir_.File("restored");
     fs::remove_all(backup);
     fs::remove_all(restored);
-    Hook(own, INT_MAX);
-    ASSERT_THAT(BackUp(data_dir_, backup), IsOk());
+    ASSERT_THAT(HookedBackUp(backup), IsOk());
     if (at == 0) calls = hooked_calls.count;
-    Hook("", INT_MAX);
     Stop();
     ASSERT_THAT(Restore(backup, restored), IsOk());
     data_dir_ = restored;
@@ -293,8 +301,6 @@ TEST_F(DiskFoldFaultsTest, ABackUpIsOfOneSideOfAFold) {
 }
 
 TEST_F(DiskFoldFaultsTest, ABackUpDoesNotGoOnForEver) {
-  char own[16] = {};
-  pthread_getname_np(pthread_self(), own, sizeof(own));
   ASSERT_THAT(Import(), IsOk());
   int at = 0;
   hooked_calls.before = [&](int count) {
@@ -303,10 +309,8 @@ TEST_F(DiskFoldFaultsTest, ABackUpDoesNotGoOnForEver) {
     EXPECT_TRUE(Folded());
     at = (at + 1) % 3;
   };
-  Hook(own, INT_MAX);
-  EXPECT_THAT(BackUp(data_dir_, dir_.File("backup")),
+  EXPECT_THAT(HookedBackUp(dir_.File("backup")),
               StatusIs(Code::kAborted, "files of rows of " + data_dir_ + " changed"));
-  Hook("", INT_MAX);
 }
 
 }  // namespace
