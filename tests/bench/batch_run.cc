@@ -8,10 +8,12 @@ namespace engram::bench {
 
 BatchRun::BatchRun(BatchRunOptions options)
     : options_(std::move(options)), batches_(options_.depth) {
-  for (Batch& batch : batches_) {
-    batch.out.assign(size_t{options_.batch} * options_.row_bytes, 0xA5);
-    free_.push_back(&batch);
+  const size_t bytes = size_t{options_.batch} * options_.row_bytes;
+  if (options_.into.empty()) own_.assign(bytes * options_.depth, 0xA5);
+  for (size_t at = 0; at < own_.size(); at += bytes) {
+    options_.into.push_back(std::span(own_).subspan(at, bytes));
   }
+  for (Batch& batch : batches_) free_.push_back(&batch);
   latencies_us_.reserve(1 << 20);
 }
 
@@ -28,6 +30,8 @@ BatchRun::Batch* BatchRun::Next() {
   if (next_id_ + options_.batch > options_.ids.size()) next_id_ = 0;
   batch->ids = options_.ids.subspan(next_id_, options_.batch);
   next_id_ += options_.batch;
+  batch->out = options_.into[next_buffer_];
+  next_buffer_ = (next_buffer_ + 1) % options_.into.size();
   batch->asked = now;
   ++out_;
   return batch;

@@ -21,16 +21,19 @@ struct BatchRunOptions {
   absl::Duration time;
   // Looks at every row that came, [ids, row_bytes]; false: a wrong one. Null: nobody looks.
   std::function<bool(std::span<const int64_t> ids, const uint8_t* rows)> check;
+  // Where batches go, in turn, each [batch, row_bytes]; at least `depth` of them. Empty: into so
+  // many of the run's own, which the core's cache may hold.
+  std::vector<std::span<uint8_t>> into = {};
 };
 
-// Not thread-safe. Buffers belong to the run, at fixed addresses, touched before the clock starts.
+// Not thread-safe. Buffers of its own lie at fixed addresses, touched before the clock starts.
 class BatchRun {
  public:
   using Clock = std::chrono::steady_clock;
 
   struct Batch {
     std::span<const int64_t> ids;
-    std::vector<uint8_t> out;  // [ids, row_bytes]
+    std::span<uint8_t> out;  // [ids, row_bytes]
     Clock::time_point asked;
   };
 
@@ -52,10 +55,12 @@ class BatchRun {
   double seconds() const { return seconds_; }
 
  private:
-  const BatchRunOptions options_;
+  BatchRunOptions options_;
+  std::vector<uint8_t> own_;  // buffers, where none were given
   std::vector<Batch> batches_;
   std::vector<Batch*> free_;
   size_t next_id_ = 0;
+  size_t next_buffer_ = 0;
   size_t out_ = 0;
   Clock::time_point start_;
   Clock::time_point end_;

@@ -41,7 +41,7 @@ class NaivePeer final : public Peer {
   std::vector<pid_t> server_pids() const override { return {server_->pid()}; }
 
  private:
-  absl::Status Gather(std::span<const int64_t> ids, std::vector<uint8_t>& out) {
+  absl::Status Gather(std::span<const int64_t> ids, std::span<uint8_t> out) {
     NaiveGatherRequest request;
     request.mutable_ids()->Add(ids.begin(), ids.end());
     NaiveGatherResponse response;
