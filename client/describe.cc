@@ -9,24 +9,14 @@
 namespace engram {
 namespace {
 
-absl::StatusOr<Sha256> DigestFromBytes(const std::string& bytes) {
-  Sha256 digest;
-  if (bytes.size() != digest.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a digest has ", bytes.size(), " bytes, not 32"));
-  }
-  std::copy(bytes.begin(), bytes.end(), digest.begin());
-  return digest;
-}
-
 absl::StatusOr<std::vector<GenerationStatus>> GenerationsOf(const Description& description) {
   std::vector<GenerationStatus> generations;
   for (const Generation& each : description.generations) {
     GenerationStatus status;
-    ASSIGN_OR_RETURN(status.digest, DigestFromBytes(each.digest));
+    ASSIGN_OR_RETURN(status.digest, Sha256FromBytes(each.digest));
     status.active = each.state == GenerationState::kActive;
     if (!each.base.empty()) {
-      ASSIGN_OR_RETURN(status.base, DigestFromBytes(each.base));
+      ASSIGN_OR_RETURN(status.base, Sha256FromBytes(each.base));
     }
     status.changed_rows = each.changed_rows;
     status.ranges = each.ranges;
@@ -39,7 +29,7 @@ absl::StatusOr<const Generation*> PickGeneration(const Description& description,
                                                  const std::optional<Sha256>& wanted) {
   std::string held;
   for (const Generation& generation : description.generations) {
-    ASSIGN_OR_RETURN(const Sha256 digest, DigestFromBytes(generation.digest));
+    ASSIGN_OR_RETURN(const Sha256 digest, Sha256FromBytes(generation.digest));
     const bool fits =
         wanted.has_value() ? digest == *wanted : generation.state == GenerationState::kActive;
     if (fits) return &generation;
@@ -60,9 +50,9 @@ absl::StatusOr<ServerInfo> Understand(const Description& description,
   ASSIGN_OR_RETURN(info.layout, DecodeRowLayout(description.row_layout));
   if (description.token_map.has_value()) {
     ASSIGN_OR_RETURN(const std::string hash, DecodeTokenMapHash(*description.token_map));
-    ASSIGN_OR_RETURN(info.token_map, DigestFromBytes(hash));
+    ASSIGN_OR_RETURN(info.token_map, Sha256FromBytes(hash));
   }
-  ASSIGN_OR_RETURN(info.digest, DigestFromBytes(generation->digest));
+  ASSIGN_OR_RETURN(info.digest, Sha256FromBytes(generation->digest));
   info.ranges = generation->ranges;
   ASSIGN_OR_RETURN(info.generations, GenerationsOf(description));
   for (const GenerationStatus& each : info.generations) {

@@ -33,7 +33,6 @@ void Dispatch::Hedge(const std::shared_ptr<Part>& part, bool also_aside) {
       part->lookup->priority, part->segment, servers_.HoldersOf(part->segment), part->tried);
   if (!server.ok() || (!also_aside && !servers_.health(*server).healthy())) return;
   part->hedged = true;
-  StatsCounters::Add(stats_.hedges, 1);
   Ask(part, *server, Attempt::Kind::kHedge);
 }
 

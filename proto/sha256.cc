@@ -26,14 +26,21 @@ std::string ToHex(const Sha256& hash) {
 }
 
 absl::StatusOr<Sha256> Sha256FromHex(absl::string_view hex) {
-  Sha256 hash;
-  if (hex.size() != 2 * hash.size() || !std::all_of(hex.begin(), hex.end(), [](char c) {
+  if (hex.size() != 2 * Sha256{}.size() || !std::all_of(hex.begin(), hex.end(), [](char c) {
         return absl::ascii_isxdigit(static_cast<unsigned char>(c));
       })) {
     return absl::InvalidArgumentError(
         absl::StrCat("digest `", hex.substr(0, 80), "` is not 64 hex digits"));
   }
-  const std::string bytes = absl::HexStringToBytes(hex);
+  return Sha256FromBytes(absl::HexStringToBytes(hex));
+}
+
+absl::StatusOr<Sha256> Sha256FromBytes(absl::string_view bytes) {
+  Sha256 hash;
+  if (bytes.size() != hash.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a SHA-256 has ", hash.size(), " bytes, not ", bytes.size()));
+  }
   std::copy(bytes.begin(), bytes.end(), hash.begin());
   return hash;
 }

@@ -17,6 +17,8 @@ Sha256 Sha256Of(absl::string_view bytes);
 // 64 lower-case hex digits, and back. InvalidArgument unless exactly that many hex digits.
 std::string ToHex(const Sha256& hash);
 absl::StatusOr<Sha256> Sha256FromHex(absl::string_view hex);
+// Of a message's field. InvalidArgument unless 32 bytes.
+absl::StatusOr<Sha256> Sha256FromBytes(absl::string_view bytes);
 
 }  // namespace engram
 

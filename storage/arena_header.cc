@@ -1,6 +1,5 @@
 #include "storage/arena_header.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -45,10 +44,7 @@ absl::StatusOr<ArenaHeader> FromMessage(const storage::v1::ArenaHeader& message)
     return absl::DataLossError(absl::StrCat("state ", message.state(), " is not known here"));
   }
   header.state = static_cast<ArenaState>(message.state());
-  if (message.digest().size() != header.contents.digest.size()) {
-    return absl::DataLossError("the digest has not 32 bytes");
-  }
-  std::copy(message.digest().begin(), message.digest().end(), header.contents.digest.begin());
+  ASSIGN_OR_RETURN(header.contents.digest, Sha256FromBytes(message.digest()));
   header.contents.row_bytes = message.row_bytes();
   for (const storage::v1::ArenaRange& range : message.ranges()) {
     header.contents.ranges.push_back({range.layer(), range.begin(), range.end()});

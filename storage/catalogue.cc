@@ -40,13 +40,6 @@ storage::v1::CatalogueState ToMessage(KeptState state) {
   return storage::v1::CATALOGUE_STATE_RETIRED;
 }
 
-absl::StatusOr<Sha256> ParseDigest(absl::string_view bytes) {
-  Sha256 digest{};
-  if (bytes.size() != digest.size()) return absl::DataLossError("a digest has not 32 bytes");
-  std::copy(bytes.begin(), bytes.end(), digest.begin());
-  return digest;
-}
-
 absl::StatusOr<Catalogue> FromMessage(const storage::v1::Catalogue& message) {
   Catalogue catalogue;
   for (const auto& range : message.ranges()) {
@@ -55,7 +48,7 @@ absl::StatusOr<Catalogue> FromMessage(const storage::v1::Catalogue& message) {
   size_t active = 0;
   for (const auto& each : message.generations()) {
     KeptGeneration generation{each.id(), each.parent(), {}, KeptState::kPrepared};
-    ASSIGN_OR_RETURN(generation.digest, ParseDigest(each.digest()));
+    ASSIGN_OR_RETURN(generation.digest, Sha256FromBytes(each.digest()));
     ASSIGN_OR_RETURN(generation.state, StateOf(each.state()));
     const bool first = catalogue.generations.empty();
     if (generation.id == 0 || catalogue.Find(generation.id) != nullptr ||
@@ -70,7 +63,7 @@ absl::StatusOr<Catalogue> FromMessage(const storage::v1::Catalogue& message) {
   }
   if (active != 1) return absl::DataLossError(absl::StrCat(active, " generations are active"));
   if (!message.base().empty()) {
-    ASSIGN_OR_RETURN(catalogue.base, ParseDigest(message.base()));
+    ASSIGN_OR_RETURN(catalogue.base, Sha256FromBytes(message.base()));
   }
   return catalogue;
 }

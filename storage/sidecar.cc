@@ -1,6 +1,5 @@
 #include "storage/sidecar.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -41,16 +40,9 @@ absl::StatusOr<LayerSums> LayerFromMessage(const storage::v1::LayerSums& message
   return layer;
 }
 
-absl::StatusOr<Sha256> HashFromBytes(const std::string& bytes) {
-  Sha256 hash;
-  if (bytes.size() != hash.size()) return absl::DataLossError("a hash has not 32 bytes");
-  std::copy(bytes.begin(), bytes.end(), hash.begin());
-  return hash;
-}
-
 absl::StatusOr<Sidecar> FromMessage(const storage::v1::Sidecar& message) {
   Sidecar sidecar;
-  ASSIGN_OR_RETURN(sidecar.digest, HashFromBytes(message.digest()));
+  ASSIGN_OR_RETURN(sidecar.digest, Sha256FromBytes(message.digest()));
   for (const storage::v1::LayerSums& layer : message.layers()) {
     ASSIGN_OR_RETURN(LayerSums sums, LayerFromMessage(layer));
     for (const LayerSums& other : sidecar.layers) {
@@ -69,7 +61,7 @@ absl::StatusOr<Sidecar> FromMessage(const storage::v1::Sidecar& message) {
     }
   }
   if (!message.tokenizer_sha256().empty()) {
-    ASSIGN_OR_RETURN(sidecar.tokenizer_sha256, HashFromBytes(message.tokenizer_sha256()));
+    ASSIGN_OR_RETURN(sidecar.tokenizer_sha256, Sha256FromBytes(message.tokenizer_sha256()));
   }
   for (const storage::v1::TableFile& file : message.files()) {
     sidecar.files.push_back({file.name(), file.size(), file.modified_ns()});

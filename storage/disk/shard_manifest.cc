@@ -16,17 +16,10 @@ namespace {
 constexpr uint32_t kFormat = 1;
 constexpr size_t kSumBytes = 16;
 
-absl::StatusOr<Sha256> ParseDigest(absl::string_view bytes) {
-  Sha256 digest{};
-  if (bytes.size() != digest.size()) return absl::DataLossError("a digest has not 32 bytes");
-  std::copy(bytes.begin(), bytes.end(), digest.begin());
-  return digest;
-}
-
 absl::StatusOr<ShardManifest> FromMessage(const storage::v1::DiskShard& message) {
   ShardManifest manifest;
   manifest.model = message.model();
-  ASSIGN_OR_RETURN(manifest.digest, ParseDigest(message.digest()));
+  ASSIGN_OR_RETURN(manifest.digest, Sha256FromBytes(message.digest()));
   ASSIGN_OR_RETURN(manifest.geometry, DecodeGeometry(message.geometry().SerializeAsString()));
   ASSIGN_OR_RETURN(manifest.layout, DecodeRowLayout(message.row_layout().SerializeAsString()));
   if (!message.token_map().empty()) {
@@ -47,7 +40,7 @@ absl::StatusOr<ShardManifest> FromMessage(const storage::v1::DiskShard& message)
     return absl::DataLossError(absl::StrCat(sums.size(), " bytes of block sums"));
   }
   for (const std::string& former : message.former_digests()) {
-    ASSIGN_OR_RETURN(manifest.former.emplace_back(), ParseDigest(former));
+    ASSIGN_OR_RETURN(manifest.former.emplace_back(), Sha256FromBytes(former));
   }
   return manifest;
 }

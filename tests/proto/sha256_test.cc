@@ -41,5 +41,15 @@ TEST(Sha256, WhatIsNotSixtyFourHexDigitsIsRefused) {
   }
 }
 
+TEST(Sha256, OfBytesThatAreNotThirtyTwo) {
+  const Sha256 hash = Sha256Of("abc");
+  const std::string bytes(hash.begin(), hash.end());
+  EXPECT_THAT(Sha256FromBytes(bytes), IsOkAndHolds(hash));
+  for (const std::string& bad : {std::string(), bytes.substr(1), bytes + '\0'}) {
+    EXPECT_THAT(Sha256FromBytes(bad), StatusIs(absl::StatusCode::kInvalidArgument,
+                                               absl::StrCat("32 bytes, not ", bad.size())));
+  }
+}
+
 }  // namespace
 }  // namespace engram

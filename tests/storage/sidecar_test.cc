@@ -145,10 +145,10 @@ TEST_F(SidecarTest, SoundFramesAroundWrongContents) {
   ASSERT_THAT(ReadMessage(good), IsOk());
   storage::v1::Sidecar bad = good;
   bad.mutable_digest()->pop_back();
-  EXPECT_THAT(ReadMessage(bad), StatusIs(kDataLoss, path_ + ": a hash has not 32 bytes"));
+  EXPECT_THAT(ReadMessage(bad), StatusIs(kDataLoss, path_ + ": a SHA-256 has 32 bytes, not 31"));
   bad = good;
   bad.set_tokenizer_sha256("short");
-  EXPECT_THAT(ReadMessage(bad), StatusIs(kDataLoss, path_ + ": a hash has not 32 bytes"));
+  EXPECT_THAT(ReadMessage(bad), StatusIs(kDataLoss, path_ + ": a SHA-256 has 32 bytes, not 5"));
   bad = good;
   bad.mutable_layers(0)->mutable_block_sums()->pop_back();
   EXPECT_THAT(ReadMessage(bad), StatusIs(kDataLoss, "layer 1 of 65537 rows has 31 bytes"));
