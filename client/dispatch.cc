@@ -215,7 +215,10 @@ void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& s
   const std::shared_ptr<Part> part = attempt.part;
   ended_at_ = absl::Now();
   Shedding& shedding = servers_.LaneTo(server, part->lookup->priority).shedding;
-  if (ended_at_ > part->lookup->deadline) shedding.OnMiss(ended_at_);
+  // A server that has much to do does not begin what would be late.
+  if (ended_at_ > part->lookup->deadline || absl::IsDeadlineExceeded(status)) {
+    shedding.OnMiss(ended_at_);
+  }
   if (attempt.sent != absl::Time()) {  // It has left.
     const absl::Duration took = ended_at_ - attempt.sent;
     stats_.answers[static_cast<size_t>(AnswerOf(status))].Observe(took);

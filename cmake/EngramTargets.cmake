@@ -27,6 +27,9 @@ foreach(options IN ITEMS engram_build_options engram_test_options)
     target_compile_options(${options} INTERFACE
       -fsanitize=${sanitize} -fno-omit-frame-pointer -fno-sanitize-recover=all)
     target_link_options(${options} INTERFACE -fsanitize=${ENGRAM_SANITIZE})
+    if(ENGRAM_SANITIZE MATCHES address AND CMAKE_CXX_COMPILER_ID STREQUAL Clang)
+      target_compile_definitions(${options} INTERFACE __SANITIZE_ADDRESS__)  # as GCC says it
+    endif()
   endif()
 endforeach()
 # Tests spend their time in what they test; theirs goes to the compiler.

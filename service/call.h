@@ -74,6 +74,12 @@ class Turns {
     turn.waiting_ = false;
   }
   bool waiting() const { return !waiting_.empty(); }
+  // Before all that wait.
+  void AddFirst(Turn& turn) {
+    Remove(turn);
+    waiting_.push_front(&turn);
+    turn.waiting_ = true;
+  }
   // False: nobody waits.
   bool GiveOne() {
     if (waiting_.empty()) return false;
@@ -86,6 +92,29 @@ class Turns {
 
  private:
   std::deque<Turn*> waiting_;
+};
+
+// What is not worth going on with. A queue that is served in its order, and is longer than what it
+// serves may take, answers everything just too late. So once a request's time was over before all
+// of it was gathered, none is begun that has waited for three quarters of its time: what is left is
+// answered in time. That holds for any number of clients, each of which sees its own requests alone
+// (client/shedding.h).
+class Lateness {
+ public:
+  // Of a request whose next rows are to be gathered. All times in ns, of one clock.
+  bool TooLate(bool begun, int64_t received_ns, int64_t deadline_ns, int64_t now_ns) {
+    if (now_ns > deadline_ns) {
+      until_ns_ = now_ns + kLastsNs;
+      return true;
+    }
+    return !begun && late(now_ns) && deadline_ns - now_ns < (deadline_ns - received_ns) / 4;
+  }
+  bool late(int64_t now_ns) const { return now_ns < until_ns_; }
+
+ private:
+  static constexpr int64_t kLastsNs = 1'000'000'000;  // since the last one
+
+  int64_t until_ns_ = 0;
 };
 
 // How far the server's life has come. All see it at once; long calls are told on their thread.
@@ -108,6 +137,7 @@ struct CallContext {
   std::unordered_set<LongCall*> long_calls = {};
   Turns answers = {};  // notices, errors and decode
   Turns prefill = {};
+  Lateness lateness = {};
   absl::Time last_decode = absl::InfinitePast();  // when the last decode request came
   // What is held, as this thread knows it; brought up to date by whoever looks at it.
   std::shared_ptr<const GenerationSet> held = nullptr;

@@ -216,9 +216,18 @@ void GatherStream::Retire(PendingQueue& queue, PendingQueue::iterator pending) {
   queue.erase(pending);
 }
 
+// Where requests come too late, those that were begun are ended first: all of them at once would
+// all be late.
 void GatherStream::AwaitTurn() {
   if (has_urgent()) context_.answers.Add(answers_turn_);
-  if (Next(prefill_) != prefill_.end()) context_.prefill.Add(prefill_turn_);
+  const auto next = Next(prefill_);
+  if (next == prefill_.end()) return;
+  const bool begun = (*next)->next_row != 0;
+  if (begun && context_.lateness.late(absl::GetCurrentTimeNanos())) {
+    context_.prefill.AddFirst(prefill_turn_);
+  } else {
+    context_.prefill.Add(prefill_turn_);
+  }
 }
 
 void GatherStream::WriteNext() {
@@ -284,9 +293,13 @@ GatherStream::Piece::Piece(GatherStream& stream)
 
 absl::Status GatherStream::StartPiece(Pending& pending, size_t piece_bytes) {
   const int64_t now_ns = absl::GetCurrentTimeNanos();
-  if (pending.next_row == 0) pending.gather_ns = now_ns;
-  if (now_ns > pending.deadline_ns) {
-    return absl::DeadlineExceededError("the request's time was over before its rows were gathered");
+  const bool begun = pending.next_row != 0;
+  if (!begun) pending.gather_ns = now_ns;
+  if (context_.lateness.TooLate(begun, pending.received_ns, pending.deadline_ns, now_ns)) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("the request's rows would come too late: ", pending.next_row,
+                     " were gathered in ", (now_ns - pending.received_ns) / 1000, " us, of the ",
+                     pending.request.budget_us, " us that it has"));
   }
   const StreamRequest& request = pending.request;
   const RowStore& store = *pending.generation->rows;

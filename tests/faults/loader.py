@@ -2,6 +2,7 @@
 """Lookups at times of their own, whatever becomes of those before (open loop); one JSON line of what came of them."""
 import argparse
 import collections
+import contextlib
 import json
 import time
 
@@ -13,12 +14,12 @@ CHECKED_SHARE = 1 / 16  # of lookups, whose rows are compared
 
 
 class Loader:
-    """`rate` lookups a second of `rows` rows of one layer."""
+    """`rate` lookups a second of `rows` rows of one layer, by clients in turn."""
 
-    def __init__(self, client, checkpoint, args):
-        self._client, self._args = client, args
+    def __init__(self, clients, checkpoint, args):
+        self._clients, self._args = clients, args
         self._checkpoint, self._random = checkpoint, np.random.default_rng(args.seed)
-        self._layer = client.table.layers[0]
+        self._layer, self._row_bytes = clients[0].table.layers[0], clients[0].table.row_bytes
         rows = checkpoint.rows(self._layer)
         self._ids = [self._random.integers(0, rows, args.rows) for _ in range(16)]
         self._expected = [checkpoint.read(self._layer, ids) for ids in self._ids]
@@ -42,10 +43,11 @@ class Loader:
         return sent
 
     def _submit(self, number):
-        out = self._free.pop() if self._free else np.empty((self._args.rows, self._client.table.row_bytes), np.uint8)
+        out = self._free.pop() if self._free else np.empty((self._args.rows, self._row_bytes), np.uint8)
         which = number % len(self._ids)
-        ticket = self._client.submit({self._layer: (self._ids[which], out)}, timeout=self._args.timeout,
-                                     priority=self._args.priority)
+        client = self._clients[number % len(self._clients)]
+        ticket = client.submit({self._layer: (self._ids[which], out)}, timeout=self._args.timeout,
+                               priority=self._args.priority)
         self._under_way.append((ticket, out, which, time.monotonic()))
 
     def _collect(self):
@@ -77,15 +79,19 @@ def main():
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--timeout", type=float, default=0.5)
     parser.add_argument("--priority", choices=["decode", "prefill"], default="prefill")
+    parser.add_argument("--clients", type=int, default=1)
     args = parser.parse_args()
-    with engram_client.Client(args.servers.split(","), connect_timeout_us=20_000_000, dedup=False) as client:
-        loader = Loader(client, Checkpoint(args.checkpoint), args)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(engram_client.Client(args.servers.split(","), connect_timeout_us=60_000_000,
+                                                            dedup=False)) for _ in range(args.clients)]
+        loader = Loader(clients, Checkpoint(args.checkpoint), args)
         sent = loader.run()
-        counters = {}
-        for line in client.metrics_text().splitlines():
-            name, _, value = line.rpartition(" ")
-            if name in ("engram_client_requests_total", "engram_client_retries_total"):
-                counters[name] = float(value)
+        counters = collections.Counter()
+        for client in clients:
+            for line in client.metrics_text().splitlines():
+                name, _, value = line.rpartition(" ")
+                if name in ("engram_client_requests_total", "engram_client_retries_total"):
+                    counters[name] += float(value)
         print(json.dumps({"sent": sent, "not_sent": loader.late, "codes": loader.codes, "wrong": loader.wrong,
                           "checked": loader.checked, "took": sorted(loader.took), "counters": counters}))
 

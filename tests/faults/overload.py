@@ -13,7 +13,7 @@ from faults_support import HERE, LIMIT_S, SOURCE, Skip, Windows, check, main, pe
 sys.path.insert(0, str(SOURCE / "tests/monitoring"))
 
 CPU_SHARE = 0.1  # of a core, that the server has
-LOADERS = 4
+LOADERS = 4  # processes
 CGROUP = pathlib.Path("/sys/fs/cgroup/cpu")
 # What a server may take beside its table however much is asked of it: answers that wait for four loaders' sockets,
 # a megabyte each, and requests.
@@ -91,7 +91,7 @@ def grown_by(servers, before):
     return max(server.memory("VmHWM") - rss for server, rss in zip(servers, before, strict=True))
 
 
-def goodput(run, replicas=1):
+def goodput(run, replicas=1, clients=LOADERS):
     with run.fleet(shards=1, replicas=replicas, bucket_floor=2000) as fleet:
         with throttled(fleet.servers, run.seed):
             seconds = run.seconds(2, 10)
@@ -100,7 +100,7 @@ def goodput(run, replicas=1):
             check(capacity > 0, "throttled servers answer nothing")
             steps, before = {}, [server.memory("VmRSS") for server in fleet.servers]
             for multiple in run.seconds((1, 20), (1, 2, 5, 10, 20)):
-                with Load(run, fleet, multiple * capacity, seconds) as load:
+                with Load(run, fleet, multiple * capacity, seconds, clients=clients // LOADERS) as load:
                     steps[multiple] = load.result()
                 print(f"    {multiple}x: {json.dumps(steps[multiple])}", flush=True)
             grown = grown_by(fleet.servers, before)
@@ -110,7 +110,7 @@ def goodput(run, replicas=1):
         text = "; ".join(f"{multiple}x: {step['sent_per_s']:.0f}/s sent, {step['goodput']:.0f}/s good, "
                          f"p99 {step['p99_ms']:.0f} ms, {step['codes']}" for multiple, step in steps.items())
         of = "a server" if replicas == 1 else f"{replicas} replicas"
-        run.note(f"{LOADERS} clients, open loop, 4,096 rows a lookup, 0.5 s each, of {of} with {CPU_SHARE} cores "
+        run.note(f"{clients} clients, open loop, 4,096 rows a lookup, 0.5 s each, of {of} with {CPU_SHARE} cores "
                  f"({capacity:.0f} lookups/s)",
                  f"{text}; at 20x {share:.2f} of the peak; retries {steps[20]['retries']:.3f} of requests; "
                  f"memory grew by {grown >> 20} MiB", wrong=sum(step["wrong"] for step in steps.values()),
@@ -124,6 +124,10 @@ def goodput(run, replicas=1):
 
 def goodput_of_two(run):
     goodput(run, replicas=2)
+
+
+def goodput_of_many(run):
+    goodput(run, clients=256)
 
 
 def decode_first(run):
@@ -175,7 +179,7 @@ def reads_nothing(run):
 
 
 FAULTS = {function.__name__: function
-          for function in (goodput, goodput_of_two, decode_first, thousand_outstanding, reads_nothing)}
+          for function in (goodput, goodput_of_two, goodput_of_many, decode_first, thousand_outstanding, reads_nothing)}
 
 if __name__ == "__main__":
     main("overload", FAULTS)

@@ -16,6 +16,14 @@ namespace {
 using Code = absl::StatusCode;
 namespace fs = std::filesystem;
 
+// Calls that are tried one by one: every one, but under a sanitizer, where each takes ten times as
+// long.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kStep = 5;
+#else
+constexpr int kStep = 1;
+#endif
+
 constexpr char kFolder[] = "engram-fold";
 constexpr char kBackup[] = "engram-backup";
 constexpr char kDirectory[] = "ENGRAM_TEST_FOLD_DIRECTORY";
@@ -112,12 +120,12 @@ class DiskFoldFaultsTest : public ServedShard {
     }
     std::cout << calls << " calls, " << ahead << " ends behind the ingest" << std::endl;
     EXPECT_GT(calls, folds > 5 ? 50 : 20);  // with a merge, and without
-    EXPECT_GT(ahead, 0);
+    if (kStep == 1) EXPECT_GT(ahead, 0);
   }
 
   void ExpectServedWhereverItFails(int folds, int error) {
     const std::string prepared = Prepared(folds);
-    for (int calls = 0;; ++calls) {
+    for (int calls = 0;; calls += kStep) {
       SCOPED_TRACE(calls);
       CopyFrom(prepared);
       hooked_calls.error = error;
@@ -184,10 +192,10 @@ TEST_F(DiskFoldFaultsTest, DISABLED_Fold) {
 }
 
 TEST_F(DiskFoldFaultsTest, AFoldThatIsKilledLeavesTheOldTableOrTheNew) {
-  ExpectWholeWhereverItIsKilled(1, 1);
+  ExpectWholeWhereverItIsKilled(1, kStep);
 }
 TEST_F(DiskFoldFaultsTest, AFoldThatMergesFilesLeavesTheOldTableOrTheNew) {
-  ExpectWholeWhereverItIsKilled(6, 3);
+  ExpectWholeWhereverItIsKilled(6, 3 * kStep);
 }
 TEST_F(DiskFoldFaultsTest, AFullDiskKeepsTheDelta) { ExpectServedWhereverItFails(1, ENOSPC); }
 TEST_F(DiskFoldFaultsTest, AFullDiskKeepsTheDeltaWhenFilesAreMerged) {
@@ -275,7 +283,7 @@ TEST_F(DiskFoldFaultsTest, WarmingBringsNoRowBackThatAFoldHasChanged) {
 TEST_F(DiskFoldFaultsTest, ABackUpIsOfOneSideOfAFold) {
   const std::string prepared = Prepared(1);
   int calls = 1;
-  for (int at = 0; at < calls; ++at) {
+  for (int at = 0; at < calls; at += kStep) {
     SCOPED_TRACE(at);
     CopyFrom(prepared);
     ASSERT_THAT(Start(), IsOk());
