@@ -6,15 +6,17 @@ python_overhead.py BUILD_DIR [--seconds S] [--rounds N] [--calls N]
 Rounds of the C++ program and of Python take turns; medians. Then memory over --calls small lookups.
 Prints one JSON object. Run it by /usr/bin/python3.
 """
-import argparse
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+import numpy as np
+
+from bench_support import parse_arguments, run, serving, synth
 
 ROWS = 64 * 24
 
@@ -27,7 +29,6 @@ def resident_mb():
 
 
 def python_rate(client, threads, seconds):
-    import numpy as np
     layer = client.table.layers[0]
     layer_rows = client.layer(layer).rows
     end = time.monotonic() + seconds
@@ -49,42 +50,24 @@ def python_rate(client, threads, seconds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build", type=pathlib.Path)
-    parser.add_argument("--seconds", type=float, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calls", type=int, default=1_000_000)
-    arguments = parser.parse_args()
+    arguments = parse_arguments(__doc__, seconds=2.0, rounds=5, calls=1_000_000)
     sys.path.insert(0, str(arguments.build / "python"))
-    import engram_client
-    import numpy as np
-    bin_dir = arguments.build / "bin"
+    import engram_client  # pylint: disable=import-outside-toplevel
     with tempfile.TemporaryDirectory() as scratch:
         table = pathlib.Path(scratch) / "table"
-        subprocess.run([bin_dir / "engramctl", "synth", "--out", table, "--like", "v41-flash",
-                        "--bucket-floor", "2000"], check=True, stdout=subprocess.DEVNULL)
-        with subprocess.Popen([bin_dir / "engramd", "--checkpoint", table, "--threads", "1",
-                               "--listen", "127.0.0.1:0", "--spin-us", "100000"],
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                              text=True) as server:
-            try:
-                address = dict(field.split("=", 1) for field in
-                               server.stdout.readline().split()[1:])["listen"]
-                report = measure(arguments, bin_dir, address, engram_client, np)
-            finally:
-                server.terminate()
+        synth(arguments.build, table, 2000)
+        with serving(arguments.build, "--checkpoint", table, "--spin-us", "100000") as server:
+            report = measure(arguments, server["listen"], engram_client)
     print(json.dumps(report))
 
 
-def measure(arguments, bin_dir, address, engram_client, np):
+def measure(arguments, address, engram_client):
     report = {"rows": ROWS}
     for threads in (1, 6):
         cxx, python = [], []
         for _ in range(arguments.rounds):
-            done = subprocess.run([bin_dir / "engram-abi-calls", address, str(ROWS), str(threads),
-                                   str(arguments.seconds)], check=True, capture_output=True)
-            cxx.append(json.loads(done.stdout)["calls_per_s"])
+            done = run(arguments.build, "engram-abi-calls", address, ROWS, threads, arguments.seconds)
+            cxx.append(done["calls_per_s"])
             with engram_client.Client([address], spin_us=100000, dedup=False) as client:
                 python.append(python_rate(client, threads, arguments.seconds))
         fast, slow = statistics.median(cxx), statistics.median(python)

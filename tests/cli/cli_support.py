@@ -1,4 +1,4 @@
-"""What the command-line tests share: running the binaries, and the rows of synthetic tables.
+"""What the command-line tests share: running the binaries, one small checkpoint, and the rows of synthetic tables.
 
 ENGRAM_BIN_DIR is the directory of the binaries. Needs no packages beyond Python itself.
 """
@@ -9,9 +9,16 @@ import queue
 import subprocess
 import tempfile
 import threading
+import unittest
 
 BIN = pathlib.Path(os.environ["ENGRAM_BIN_DIR"])
 LIMIT_S = 60  # for whatever should take seconds at most
+
+# The checkpoint of a CliTest.
+FLOOR = 500
+SEED = 7
+LAYERS = [1, 14]
+ROW_BYTES = 264
 
 
 def run(*args):
@@ -116,3 +123,38 @@ class Engramd:
         finally:
             self.process.stdout.close()
             self._stderr.close()
+
+
+class CliTest(unittest.TestCase):
+    """A test that wants a checkpoint: one, made and digested once, in a scratch directory of its class."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        scratch = tempfile.TemporaryDirectory(prefix="engram-cli-")
+        cls.addClassCleanup(scratch.cleanup)
+        cls.dir = pathlib.Path(scratch.name)
+        cls.checkpoint = cls.make_checkpoint("checkpoint", SEED)
+        cls.digest = run_json("engramctl", "digest", cls.checkpoint)["digest"]
+        cls.geometry = run_json("engramctl", "inspect", cls.checkpoint, "--json")
+        cls.rows = dict(zip(LAYERS, cls.geometry["rows_per_layer"]))
+
+    @classmethod
+    def make_checkpoint(cls, name, seed, *more):
+        path = cls.dir / name
+        done = run("engramctl", "synth", "--out", path, "--like", "v41-flash",
+                   "--bucket-floor", FLOOR, "--seed", seed, *more)
+        if done.returncode != 0:
+            raise AssertionError(done.stderr)
+        return path
+
+    def assert_fails(self, args, *culprits):
+        """`args` exits non-zero with nothing on stdout and one error line naming all culprits."""
+        done = run(*args)
+        self.assertNotEqual(done.returncode, 0, args)
+        self.assertGreater(done.returncode, 0, f"{args} died of a signal")
+        self.assertEqual(done.stdout, "", args)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        self.assertEqual(len(errors), 1, f"{args}: {done.stderr}")
+        for culprit in culprits:
+            self.assertIn(str(culprit), errors[0], args)
