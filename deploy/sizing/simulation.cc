@@ -16,9 +16,6 @@
 namespace engram::sizing {
 namespace {
 
-// A connection that answers nothing is given up after that: client/server_link.cc.
-constexpr double kSilentSeconds = 30 + 5;
-
 Nanos ToNanos(double seconds) { return static_cast<Nanos>(std::llround(seconds * 1e9)); }
 
 double Seconds(Nanos ns) { return static_cast<double>(ns) * 1e-9; }
