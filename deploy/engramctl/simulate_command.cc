@@ -29,8 +29,8 @@ struct SimulateFlags {
   uint32_t prefill_workers = 0;
   double hedge_after_us = 1000;
   double timeout_ms = 1000;
-  double quota_period_ms = 100;
-  double quota_carry_ms = 1;
+  double quota_period_ms = sizing::kQuotaPeriodSeconds * 1e3;
+  double quota_carry_ms = sizing::kQuotaCarrySeconds * 1e3;
   double slice_ms = 0;
   double lose_at_s = -1;
   uint32_t lose_server = 0;

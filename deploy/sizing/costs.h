@@ -1,6 +1,7 @@
 // What lookups cost, by measurement. Everything of `engramctl plan` and `simulate` that was
 // measured and not derived stands here, each with the command that measured it; another machine has
-// others, and flags (deploy/engramctl/sizing_flags.h) for them.
+// others, and flags (deploy/engramctl/sizing_flags.h) for them. Beside them: sizes and times that
+// programs and kernels fix by construction.
 #ifndef ENGRAM_DEPLOY_SIZING_COSTS_H_
 #define ENGRAM_DEPLOY_SIZING_COSTS_H_
 
@@ -12,8 +13,7 @@ namespace engram::sizing {
 
 // Two shared x86-64 cores, loopback, 264-byte rows, no TLS. The cost of a request of n rows is
 // taken for request + n * row: `engram-bench gather --batch 16` and `--batch 16384` (`--spin-us
-// 1000
-// --depth 4`, server on core 0 and client on core 1 by taskset) give CPU seconds a GB of both
+// 1000 --depth 4`, server on core 0 and client on core 1 by taskset) give CPU seconds a GB of both
 // sides, two equations for two unknowns of each. deploy/SIZING.md, "Measure your own", has the
 // commands.
 inline constexpr double kServerRequestUs = 6.9;
@@ -57,6 +57,12 @@ inline constexpr uint64_t kIdBytes = 4;             // of a row that is asked fo
 // Ethernet's frame, preamble and gap, IP and TCP with timestamps at an MTU of 1,500 bytes: 1,538
 // bytes on the wire for 1,448 of ours.
 inline constexpr double kWireOverhead = 1538.0 / 1448;
+// A connection that answers nothing is given up after that: client/server_link.cc.
+inline constexpr double kSilentSeconds = 30 + 5;
+// The kernel's defaults for a CPU quota (kernel/sched/fair.c): its period, and of what a period
+// leaves, what each CPU keeps (min_cfs_rq_runtime; since Linux 5.4 it does not expire).
+inline constexpr double kQuotaPeriodSeconds = 0.1;
+inline constexpr double kQuotaCarrySeconds = 0.001;
 
 // What plan and simulate reckon with: the constants above, or flags.
 struct Costs {

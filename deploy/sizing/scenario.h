@@ -54,10 +54,10 @@ struct Scenario {
   std::vector<WorkerGroup> groups;
   Costs costs;
   Network network;
-  uint32_t cores = 1;            // of a server
-  double cpu_quota = 0;          // of a server, in cores; 0: none
-  double quota_period_s = 0.1;   // the kernel's default
-  double quota_carry_s = 0.001;  // of what a period leaves of a quota, at most: sim_server.h
+  uint32_t cores = 1;    // of a server
+  double cpu_quota = 0;  // of a server, in cores; 0: none
+  double quota_period_s = kQuotaPeriodSeconds;
+  double quota_carry_s = kQuotaCarrySeconds;  // of what a period leaves of a quota, at most
   double wake_us = 0;            // CPU of a server for a request that finds a core asleep
   double service_variation = 0;  // standard deviation of a piece's CPU time over its mean
   HedgeRules hedge;

@@ -12,8 +12,7 @@ namespace engram::sizing {
 
 // The kernel's CPU bandwidth control (what a container's CPU limit becomes): in every period the
 // threads of a group may run for quota * period together, then stand still until the next one. What
-// is left over is lost, but for a millisecond on each CPU (min_cfs_rq_runtime, kernel/sched/fair.c;
-// since Linux 5.4 it does not expire).
+// is left over is lost, but for a little on each CPU (kQuotaCarrySeconds).
 class CpuQuota {
  public:
   // `quota` in cores, 0: none. Periods begin at `phase`; at most `carry` is carried over.

@@ -3,7 +3,6 @@
 #ifndef ENGRAM_DEPLOY_SIZING_SIM_STATE_H_
 #define ENGRAM_DEPLOY_SIZING_SIM_STATE_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <vector>
@@ -27,7 +26,6 @@ class Slots {
   }
   void Release(uint32_t slot) { free_.push_back(slot); }
   Thing& operator[](uint32_t slot) { return things_[slot]; }
-  size_t size() const { return things_.size(); }
 
  private:
   std::deque<Thing> things_;  // stay where they are
@@ -80,8 +78,8 @@ struct SimAttempt {
 };
 
 struct SimWorker {
-  uint32_t group = 0;
-  uint32_t layer = 0;  // of the next lookup, where layers take turns
+  bool prefill = false;
+  double wire_share = 1;
   Nanos link_in_free = 0;
   Nanos link_out_free = 0;
   Nanos cpu_free = 0;
