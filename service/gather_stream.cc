@@ -179,6 +179,7 @@ void GatherStream::CancelRequest(uint64_t request_id) {
       return pending->request.request_id == request_id;
     });
     if (it == queue->end()) continue;
+    context_.lateness.OnCancel((*it)->received_ns, (*it)->deadline_ns, absl::GetCurrentTimeNanos());
     Retire(*queue, it);
     return AnswerError(request_id, absl::CancelledError("cancelled by the client"), "");
   }

@@ -69,12 +69,20 @@ class Lateness {
       until_ns_ = now_ns + kLastsNs;
       return true;
     }
-    return !begun && late(now_ns) && deadline_ns - now_ns < (deadline_ns - received_ns) / 4;
+    return !begun && late(now_ns) && IsInLastQuarter(received_ns, deadline_ns, now_ns);
+  }
+  // A request is not wanted any more. Its client's clock has come to the deadline a little earlier.
+  void OnCancel(int64_t received_ns, int64_t deadline_ns, int64_t now_ns) {
+    if (IsInLastQuarter(received_ns, deadline_ns, now_ns)) until_ns_ = now_ns + kLastsNs;
   }
   bool late(int64_t now_ns) const { return now_ns < until_ns_; }
 
  private:
   static constexpr int64_t kLastsNs = 1'000'000'000;  // since the last one
+
+  static bool IsInLastQuarter(int64_t received_ns, int64_t deadline_ns, int64_t now_ns) {
+    return deadline_ns - now_ns < (deadline_ns - received_ns) / 4;
+  }
 
   int64_t until_ns_ = 0;
 };

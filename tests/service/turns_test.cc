@@ -45,6 +45,16 @@ TEST(Lateness, OnceSomethingWasLateNothingIsBegunInItsLastQuarter) {
   EXPECT_FALSE(lateness.TooLate(false, 0, INT64_MAX, 399)) << "it has no deadline";
 }
 
+TEST(Lateness, WhatIsCancelledAtItsEndWasLate) {
+  Lateness lateness;
+  lateness.OnCancel(0, 400, 300);
+  EXPECT_FALSE(lateness.late(301));
+  lateness.OnCancel(0, INT64_MAX, 300);
+  EXPECT_FALSE(lateness.late(301));
+  lateness.OnCancel(0, 400, 301);
+  EXPECT_TRUE(lateness.late(302));
+}
+
 TEST(Lateness, LastsForASecondAfterTheLast) {
   Lateness lateness;
   EXPECT_TRUE(lateness.TooLate(false, 0, 5, 10));
