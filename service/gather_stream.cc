@@ -224,11 +224,7 @@ void GatherStream::AwaitTurn() {
   const auto next = Next(prefill_);
   if (next == prefill_.end()) return;
   const bool begun = (*next)->next_row != 0;
-  if (begun && context_.lateness.late(absl::GetCurrentTimeNanos())) {
-    context_.prefill.AddFirst(prefill_turn_);
-  } else {
-    context_.prefill.Add(prefill_turn_);
-  }
+  context_.prefill.Add(prefill_turn_, begun && context_.lateness.late(absl::GetCurrentTimeNanos()));
 }
 
 void GatherStream::WriteNext() {

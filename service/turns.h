@@ -26,34 +26,30 @@ class Turns {
     bool waiting_ = false;
   };
 
-  void Add(Turn& turn) {
-    if (!turn.waiting_) waiting_.push_back(&turn);
+  // `ahead`: before all that are not.
+  void Add(Turn& turn, bool ahead = false) {
+    if (!turn.waiting_) (ahead ? ahead_ : waiting_).push_back(&turn);
     turn.waiting_ = true;
   }
   // For one that goes away.
   void Remove(Turn& turn) {
-    if (turn.waiting_) std::erase(waiting_, &turn);
+    if (turn.waiting_) std::erase(ahead_, &turn), std::erase(waiting_, &turn);
     turn.waiting_ = false;
   }
-  bool waiting() const { return !waiting_.empty(); }
-  // Before all that wait.
-  void AddFirst(Turn& turn) {
-    Remove(turn);
-    waiting_.push_front(&turn);
-    turn.waiting_ = true;
-  }
+  bool waiting() const { return !ahead_.empty() || !waiting_.empty(); }
   // False: nobody waits.
   bool GiveOne() {
-    if (waiting_.empty()) return false;
-    Turn* const turn = waiting_.front();
-    waiting_.pop_front();
+    std::deque<Turn*>& from = ahead_.empty() ? waiting_ : ahead_;
+    if (from.empty()) return false;
+    Turn* const turn = from.front();
+    from.pop_front();
     turn->waiting_ = false;
     turn->take_();
     return true;
   }
 
  private:
-  std::deque<Turn*> waiting_;
+  std::deque<Turn*> ahead_, waiting_;
 };
 
 // What is not worth going on with. A queue that is served in its order, and is longer than what it

@@ -9,21 +9,27 @@ namespace {
 
 constexpr int64_t kSecond = 1'000'000'000;
 
-TEST(Turns, GoRoundButForTheFirst) {
+TEST(Turns, GoRound) {
   Turns turns;
   std::string taken;
-  Turns::Turn a([&] { taken += 'a'; }), b([&] { taken += 'b'; }), c([&] { taken += 'c'; });
+  Turns::Turn a([&] { taken += 'a'; }), b([&] { taken += 'b'; }), c([&] { taken += 'c'; }),
+      d([&] { taken += 'd'; });
   turns.Add(a);
   turns.Add(b);
-  turns.AddFirst(c);
-  turns.AddFirst(b);
-  turns.Add(b);  // It waits.
+  turns.Add(c, true);
+  turns.Add(d, true);
+  turns.Add(b, true);  // It waits already.
+  turns.Add(c);
   while (turns.GiveOne()) {
   }
-  EXPECT_EQ(taken, "bca");
+  EXPECT_EQ(taken, "cdab");
   EXPECT_FALSE(turns.waiting());
-  turns.AddFirst(a);
+  turns.Add(a, true);
+  turns.Add(b);
+  EXPECT_TRUE(turns.waiting());
   turns.Remove(a);
+  turns.Remove(b);
+  EXPECT_FALSE(turns.waiting());
   EXPECT_FALSE(turns.GiveOne());
 }
 
