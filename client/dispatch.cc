@@ -216,13 +216,13 @@ void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& s
   ended_at_ = absl::Now();
   Shedding& shedding = servers_.LaneTo(server, part->lookup->priority).shedding;
   // A server that has much to do does not begin what would be late.
-  if (ended_at_ > part->lookup->deadline || absl::IsDeadlineExceeded(status)) {
-    shedding.OnMiss(ended_at_);
-  }
+  const bool late = ended_at_ > part->lookup->deadline || absl::IsDeadlineExceeded(status);
+  if (late) shedding.OnMiss(ended_at_);
   if (attempt.sent != absl::Time()) {  // It has left.
     const absl::Duration took = ended_at_ - attempt.sent;
     stats_.answers[static_cast<size_t>(AnswerOf(status))].Observe(took);
-    if (status.ok()) shedding.OnAnswer(attempt.bytes_outstanding, took);
+    // What was late would have taken no less.
+    if (status.ok() || late) shedding.OnAnswer(attempt.bytes_outstanding, took);
   }
   --part->attempts;
   if (part->writer == &attempt) part->writer = nullptr;

@@ -217,14 +217,19 @@ void GatherStream::Retire(PendingQueue& queue, PendingQueue::iterator pending) {
   queue.erase(pending);
 }
 
-// Where requests come too late, those that were begun are ended first: all of them at once would
-// all be late.
 void GatherStream::AwaitTurn() {
   if (has_urgent()) context_.answers.Add(answers_turn_);
+  AwaitPrefillTurn();
+}
+
+// Where requests come too late, those that were begun are ended first: all of them at once would
+// all be late.
+bool GatherStream::AwaitPrefillTurn() {
   const auto next = Next(prefill_);
-  if (next == prefill_.end()) return;
+  if (next == prefill_.end()) return false;
   const bool begun = (*next)->next_row != 0;
   context_.prefill.Add(prefill_turn_, begun && context_.lateness.late(absl::GetCurrentTimeNanos()));
+  return true;
 }
 
 void GatherStream::WriteNext() {
@@ -237,8 +242,7 @@ void GatherStream::WriteNext() {
   for (auto next = Next(decode_); next != decode_.end(); next = Next(decode_)) {
     if (WritePiece(decode_, next, kPieceBytes)) return;
   }
-  if (Next(prefill_) != prefill_.end()) return context_.prefill.Add(prefill_turn_);
-  EndIfQuiet();
+  if (!AwaitPrefillTurn()) EndIfQuiet();
 }
 
 void GatherStream::WritePrefill() {

@@ -125,6 +125,8 @@ class GatherStream final : public LongCall {
   void CountError(const absl::Status& status, absl::string_view digest);
   // Waits for the turn in which what there is to write is written.
   void AwaitTurn();
+  // False: no prefill is to be written.
+  bool AwaitPrefillTurn();
   // Writes the next message, if none is being written: notices and errors, then a piece of the
   // first decode request; prefill waits for its turn.
   void WriteNext();
