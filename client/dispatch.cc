@@ -101,14 +101,14 @@ absl::Status Dispatch::CheckTime(Lane& lane, const Attempt& attempt, uint64_t by
   const absl::Time now = absl::Now();
   const absl::Duration left = attempt.part->lookup->deadline - now;
   const absl::Duration missing =
-      lane.shedding.Missing(bytes_before + attempt.scatter.bytes_left(), left, now);
+      lane.shedding.Missing(bytes_before, attempt.scatter.bytes_left(), left, now);
   if (missing == absl::ZeroDuration()) return absl::OkStatus();
   StatsCounters::Add(stats_.shed, 1);
   return WithRetryAfter(
       absl::ResourceExhaustedError(absl::StrCat(
-          "layer ", attempt.part->layer.layer, ": server ", lane.link->label(), " has ",
-          bytes_before, " bytes to answer before ", ToString(attempt.part->segment),
-          ", which would not come in the ", absl::FormatDuration(left), " left")),
+          "layer ", attempt.part->layer.layer, ": server ", lane.link->label(),
+          " answers too late: it was not asked for ", ToString(attempt.part->segment), ", behind ",
+          bytes_before, " other bytes and with ", absl::FormatDuration(left), " left")),
       missing);
 }
 
@@ -217,12 +217,17 @@ void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& s
   Shedding& shedding = servers_.LaneTo(server, part->lookup->priority).shedding;
   // A server that has much to do does not begin what would be late.
   const bool late = ended_at_ > part->lookup->deadline || absl::IsDeadlineExceeded(status);
-  if (late) shedding.OnMiss(ended_at_);
-  if (attempt.sent != absl::Time()) {  // It has left.
+  if (attempt.sent == absl::Time()) {  // It has not left.
+    if (late) shedding.OnMiss(ended_at_);
+  } else {
     const absl::Duration took = ended_at_ - attempt.sent;
     stats_.answers[static_cast<size_t>(AnswerOf(status))].Observe(took);
-    // What was late would have taken no less.
-    if (status.ok() || late) shedding.OnAnswer(attempt.bytes_outstanding, took);
+    const uint64_t bytes = part->rows() * servers_.table()->layout.row_bytes();
+    if (late) {
+      shedding.OnMiss(attempt.bytes_outstanding - bytes, bytes, took, ended_at_);
+    } else if (status.ok()) {
+      shedding.OnAnswer(attempt.bytes_outstanding, took);
+    }
   }
   --part->attempts;
   if (part->writer == &attempt) part->writer = nullptr;

@@ -2,21 +2,44 @@
 
 namespace engram {
 
+void Shedding::OnAnswer(uint64_t bytes, absl::Duration took) {
+  pause_ /= 2;
+  Learn(bytes, took);
+}
+
 // Few bytes take longer, a byte, than many: they tell that it is faster than was thought, never
 // that it is slower.
-void Shedding::OnAnswer(uint64_t bytes, absl::Duration took) {
+void Shedding::Learn(uint64_t bytes, absl::Duration took) {
   if (bytes == 0) return;
   const double sample = absl::ToDoubleSeconds(took) / static_cast<double>(bytes);
   if (sample > seconds_per_byte_ && bytes < kFewBytes) return;
   seconds_per_byte_ += seconds_per_byte_ == 0 ? sample : (sample - seconds_per_byte_) / 4;
 }
 
-absl::Duration Shedding::Missing(uint64_t bytes, absl::Duration left, absl::Time now) {
-  if (now >= until_ || bytes <= kFewBytes) return absl::ZeroDuration();
-  const double needed = seconds_per_byte_ * static_cast<double>(bytes) * kSpare;
-  const absl::Duration missing = absl::Seconds(needed) - left;
+void Shedding::OnMiss(absl::Time now) {
+  if (now >= until_) pause_ = absl::ZeroDuration();
+  Extend(now);
+}
+
+void Shedding::OnMiss(uint64_t before, uint64_t bytes, absl::Duration took, absl::Time now) {
+  OnMiss(now);
+  Learn(before + bytes, took);  // It would have taken no less.
+  if (before != 0) return;
+  pause_ = std::min(std::max(2 * pause_, kShortestPause), kLongestPause);
+  resume_ = now + pause_;
+  Extend(resume_);
+}
+
+absl::Duration Shedding::Missing(uint64_t before, uint64_t bytes, absl::Duration left,
+                                 absl::Time now) {
+  if (now >= until_) return absl::ZeroDuration();
+  absl::Duration missing = resume_ - now;
+  if (before != 0 && before + bytes > kFewBytes) {
+    const double needed = seconds_per_byte_ * static_cast<double>(before + bytes) * kSpare;
+    missing = std::max(missing, absl::Seconds(needed) - left);
+  }
   if (missing <= absl::ZeroDuration()) return absl::ZeroDuration();
-  until_ = now + kLasts;
+  Extend(now);
   return missing;
 }
 
