@@ -12,7 +12,7 @@ from faults_support import HERE, LIMIT_S, SOURCE, Skip, Windows, check, main, pe
 
 sys.path.insert(0, str(SOURCE / "tests/monitoring"))
 
-CPU_SHARE = 0.1  # of a core, that the server has
+CPU_SHARE = 0.1  # of a core, that the servers have together: whoever asks 20 times as often needs the rest
 LOADERS = 4  # processes
 CGROUP = pathlib.Path("/sys/fs/cgroup/cpu")
 # What a server may take beside its table however much is asked of it: answers that wait for four loaders' sockets,
@@ -23,20 +23,20 @@ SHED = {"OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
 
 @contextlib.contextmanager
 def throttled(servers, seed):
-    """Each server has CPU_SHARE of a core."""
+    """The servers have CPU_SHARE of a core together, each as much as the others."""
     with contextlib.ExitStack() as stack:
         for server in servers:
-            stack.enter_context(throttled_one(server, seed))
+            stack.enter_context(throttled_one(server, seed, CPU_SHARE / len(servers)))
         yield
 
 
 @contextlib.contextmanager
-def throttled_one(server, seed):
+def throttled_one(server, seed, share):
     group = CGROUP / f"engram-faults-{seed}-{server.pid}"
     try:
         group.mkdir()
         (group / "cpu.cfs_period_us").write_text("20000")
-        (group / "cpu.cfs_quota_us").write_text(str(int(20000 * CPU_SHARE)))
+        (group / "cpu.cfs_quota_us").write_text(str(int(20000 * share)))
         (group / "cgroup.procs").write_text(str(server.pid))
     except OSError as error:
         raise Skip(f"no CPU quota can be set: {error}") from error
@@ -110,7 +110,7 @@ def goodput(run, replicas=1, clients=LOADERS, least=0.9):
         text = "; ".join(f"{multiple}x: {step['sent_per_s']:.0f}/s sent, {step['goodput']:.0f}/s good, "
                          f"p99 {step['p99_ms']:.0f} ms, {step['codes']}" for multiple, step in steps.items())
         of = "a server" if replicas == 1 else f"{replicas} replicas"
-        run.note(f"{clients} clients, open loop, 4,096 rows a lookup, 0.5 s each, of {of} with {CPU_SHARE} cores "
+        run.note(f"{clients} clients, open loop, 4,096 rows a lookup, 0.5 s each, of {of} with {CPU_SHARE} cores in all "
                  f"({capacity:.0f} lookups/s)",
                  f"{text}; at 20x {share:.2f} of the peak; retries {steps[20]['retries']:.3f} of requests; "
                  f"memory grew by {grown >> 20} MiB", wrong=sum(step["wrong"] for step in steps.values()),

@@ -33,7 +33,7 @@ TEST(Turns, GoRound) {
   EXPECT_FALSE(turns.GiveOne());
 }
 
-TEST(Lateness, OnceSomethingWasLateNothingIsBegunInItsLastQuarter) {
+TEST(Lateness, OnceSomethingWasLateNothingIsBegunInItsLastEighth) {
   Lateness lateness;
   // Received at 0, with until 400.
   const auto too_late = [&](bool begun, int64_t now) {
@@ -45,20 +45,20 @@ TEST(Lateness, OnceSomethingWasLateNothingIsBegunInItsLastQuarter) {
   EXPECT_TRUE(too_late(true, 401));
   EXPECT_TRUE(lateness.late(401));
   EXPECT_TRUE(too_late(false, 399));
-  EXPECT_TRUE(too_late(false, 301));
-  EXPECT_FALSE(too_late(false, 300));
+  EXPECT_TRUE(too_late(false, 351));
+  EXPECT_FALSE(too_late(false, 350));
   EXPECT_FALSE(too_late(true, 399)) << "half of it is there";
   EXPECT_FALSE(lateness.TooLate(false, 0, INT64_MAX, 399)) << "it has no deadline";
 }
 
 TEST(Lateness, WhatIsCancelledAtItsEndWasLate) {
   Lateness lateness;
-  lateness.OnCancel(0, 400, 300);
-  EXPECT_FALSE(lateness.late(301));
-  lateness.OnCancel(0, INT64_MAX, 300);
-  EXPECT_FALSE(lateness.late(301));
-  lateness.OnCancel(0, 400, 301);
-  EXPECT_TRUE(lateness.late(302));
+  lateness.OnCancel(0, 400, 350);
+  EXPECT_FALSE(lateness.late(351));
+  lateness.OnCancel(0, INT64_MAX, 350);
+  EXPECT_FALSE(lateness.late(351));
+  lateness.OnCancel(0, 400, 351);
+  EXPECT_TRUE(lateness.late(352));
 }
 
 TEST(Lateness, LastsForASecondAfterTheLast) {
