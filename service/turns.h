@@ -54,7 +54,7 @@ class Turns {
 
 // What is not worth going on with. A queue that is served in its order, and is longer than what it
 // serves may take, answers everything just too late. So once a request's time was over before all
-// of it was gathered, none is begun that has waited for seven eighths of its time: what is left is
+// of it was gathered, none is begun that has little of its time left: what is left is
 // answered in time. That holds for any number of clients, each of which sees its own requests alone
 // (client/shedding.h).
 class Lateness {
@@ -65,19 +65,22 @@ class Lateness {
       until_ns_ = now_ns + kLastsNs;
       return true;
     }
-    return !begun && late(now_ns) && IsInLastEighth(received_ns, deadline_ns, now_ns);
+    return !begun && late(now_ns) && IsAtItsEnd(received_ns, deadline_ns, now_ns);
   }
   // A request is not wanted any more. Its client's clock has come to the deadline a little earlier.
   void OnCancel(int64_t received_ns, int64_t deadline_ns, int64_t now_ns) {
-    if (IsInLastEighth(received_ns, deadline_ns, now_ns)) until_ns_ = now_ns + kLastsNs;
+    if (IsAtItsEnd(received_ns, deadline_ns, now_ns)) until_ns_ = now_ns + kLastsNs;
   }
   bool late(int64_t now_ns) const { return now_ns < until_ns_; }
 
  private:
   static constexpr int64_t kLastsNs = 1'000'000'000;  // since the last one
+  // Of its time, what a request must have left: more than gathering and sending take, and no more,
+  // as those in between would have been in time.
+  static constexpr int64_t kSpareShare = 16;
 
-  static bool IsInLastEighth(int64_t received_ns, int64_t deadline_ns, int64_t now_ns) {
-    return deadline_ns - now_ns < (deadline_ns - received_ns) / 8;
+  static bool IsAtItsEnd(int64_t received_ns, int64_t deadline_ns, int64_t now_ns) {
+    return deadline_ns - now_ns < (deadline_ns - received_ns) / kSpareShare;
   }
 
   int64_t until_ns_ = 0;

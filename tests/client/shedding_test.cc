@@ -190,7 +190,7 @@ class Overload {
   bool IsWorthIt(const Request& request) {
     if (free_at_ > request.deadline) late_until_ = free_at_ + 1;
     const bool late = server_sheds_ && free_at_ < late_until_;
-    return request.deadline - free_at_ >= (late ? kTime / 8 : 0);
+    return request.deadline - free_at_ >= (late ? kTime / 16 : 0);
   }
 
   // What it has been asked for, up to now. What is called off, or not begun, costs it a little.

@@ -33,7 +33,7 @@ TEST(Turns, GoRound) {
   EXPECT_FALSE(turns.GiveOne());
 }
 
-TEST(Lateness, OnceSomethingWasLateNothingIsBegunInItsLastEighth) {
+TEST(Lateness, OnceSomethingWasLateNothingIsBegunAtItsEnd) {
   Lateness lateness;
   // Received at 0, with until 400.
   const auto too_late = [&](bool begun, int64_t now) {
@@ -45,20 +45,20 @@ TEST(Lateness, OnceSomethingWasLateNothingIsBegunInItsLastEighth) {
   EXPECT_TRUE(too_late(true, 401));
   EXPECT_TRUE(lateness.late(401));
   EXPECT_TRUE(too_late(false, 399));
-  EXPECT_TRUE(too_late(false, 351));
-  EXPECT_FALSE(too_late(false, 350));
+  EXPECT_TRUE(too_late(false, 376));
+  EXPECT_FALSE(too_late(false, 375));
   EXPECT_FALSE(too_late(true, 399)) << "half of it is there";
   EXPECT_FALSE(lateness.TooLate(false, 0, INT64_MAX, 399)) << "it has no deadline";
 }
 
 TEST(Lateness, WhatIsCancelledAtItsEndWasLate) {
   Lateness lateness;
-  lateness.OnCancel(0, 400, 350);
-  EXPECT_FALSE(lateness.late(351));
-  lateness.OnCancel(0, INT64_MAX, 350);
-  EXPECT_FALSE(lateness.late(351));
-  lateness.OnCancel(0, 400, 351);
-  EXPECT_TRUE(lateness.late(352));
+  lateness.OnCancel(0, 400, 375);
+  EXPECT_FALSE(lateness.late(376));
+  lateness.OnCancel(0, INT64_MAX, 375);
+  EXPECT_FALSE(lateness.late(376));
+  lateness.OnCancel(0, 400, 376);
+  EXPECT_TRUE(lateness.late(377));
 }
 
 TEST(Lateness, LastsForASecondAfterTheLast) {
