@@ -28,7 +28,7 @@ class Shedding {
   // Something was answered, or still waited, after its time: `took` after it was sent, `before`
   // bytes of answers being outstanding before its own, `bytes`.
   void OnMiss(uint64_t before, uint64_t bytes, absl::Duration took, absl::Time now);
-  // The same of what was never sent.
+  // The same of what was never sent, or whose server stood still.
   void OnMiss(absl::Time now);
 
   // How much more time than `left` an answer of `bytes` should have that comes behind `before`

@@ -154,8 +154,8 @@ class Metrics(unittest.TestCase):
         self.assert_promtool_is_content(text)
         self.assertEqual(value(text, "engram_client_servers", state="connected"), 1)
         self.assertEqual(value(text, "engram_client_failed_lookups_total"), 0)
-        self.assertEqual(value(text, "engram_client_rows_total") * 264,
-                         value(text, "engram_client_row_bytes_total"))
+        # A row may be there in part.
+        self.assertEqual(value(text, "engram_client_rows_total"), value(text, "engram_client_row_bytes_total") // 264)
         self.assertGreater(value(text, "engram_client_fetch_seconds_sum"), 0)
 
     def test_counters_grow_while_they_are_scraped(self):
