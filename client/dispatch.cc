@@ -223,13 +223,10 @@ void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& s
     const absl::Duration took = ended_at_ - attempt.sent;
     stats_.answers[static_cast<size_t>(AnswerOf(status))].Observe(took);
     const uint64_t bytes = part->rows() * servers_.table()->layout.row_bytes();
-    // What ends long after its time was with a server that stood still: that says nothing of
-    // others.
-    const bool stood_still = took > (part->lookup->deadline - attempt.sent) * 1.25;
-    if (late && stood_still) {
-      shedding.OnMiss(ended_at_);
-    } else if (late) {
-      shedding.OnMiss(attempt.bytes_outstanding - bytes, bytes, took, ended_at_);
+    if (late) {
+      // A server that stood still may have ended it long after its time.
+      const absl::Duration least = std::min(took, part->lookup->deadline - attempt.sent);
+      shedding.OnMiss(attempt.bytes_outstanding - bytes, bytes, least, ended_at_);
     } else if (status.ok()) {
       shedding.OnAnswer(attempt.bytes_outstanding, took);
     }

@@ -3,7 +3,7 @@
 namespace engram {
 
 void Shedding::OnAnswer(uint64_t bytes, absl::Duration took) {
-  pause_ /= 2;
+  alone_misses_ = std::max(0, alone_misses_ - 1);
   Learn(bytes, took);
 }
 
@@ -17,7 +17,7 @@ void Shedding::Learn(uint64_t bytes, absl::Duration took) {
 }
 
 void Shedding::OnMiss(absl::Time now) {
-  if (now >= until_) pause_ = absl::ZeroDuration();
+  if (now >= until_) alone_misses_ = 0;
   Extend(now);
 }
 
@@ -25,9 +25,9 @@ void Shedding::OnMiss(uint64_t before, uint64_t bytes, absl::Duration took, absl
   OnMiss(now);
   Learn(before + bytes, took);  // It would have taken no less.
   if (before != 0) return;
-  pause_ = std::min(std::max(2 * pause_, kShortestPause), kLongestPause);
-  resume_ = now + pause_;
-  Extend(resume_);
+  alone_misses_ = std::min(alone_misses_ + 1, kMostMisses);
+  if (alone_misses_ > 1) resume_ = now + kShortestPause * (1 << (alone_misses_ - 2));
+  Extend(std::max(now, resume_));
 }
 
 absl::Duration Shedding::Missing(uint64_t before, uint64_t bytes, absl::Duration left,

@@ -17,18 +17,17 @@ namespace engram {
 // - what would wait for others of this client is asked for if it comes in time by how long answers
 //   take, which goes by the bytes outstanding;
 // - what would wait for none tells how long answers take now, and is asked for. Where that is late
-// as
-//   well, other clients ask for too much: the next one is not asked for before a while, twice as
-//   long each time.
+//   as well, twice in a row, other clients ask for too much: the next one is not asked for before a
+//   while, twice as long each time. Once may be a server that stood still.
 class Shedding {
  public:
   // Something was answered `took` after it was sent, `bytes` of answers being outstanding then, its
   // own included.
   void OnAnswer(uint64_t bytes, absl::Duration took);
-  // Something was answered, or still waited, after its time: `took` after it was sent, `before`
-  // bytes of answers being outstanding before its own, `bytes`.
+  // Something was answered, or still waited, after its time: no sooner than `took` after it was
+  // sent, `before` bytes of answers being outstanding before its own, `bytes`.
   void OnMiss(uint64_t before, uint64_t bytes, absl::Duration took, absl::Time now);
-  // The same of what was never sent, or whose server stood still.
+  // The same of what was never sent.
   void OnMiss(absl::Time now);
 
   // How much more time than `left` an answer of `bytes` should have that comes behind `before`
@@ -41,7 +40,7 @@ class Shedding {
   // So long after the last miss, or the last that was refused, there is overload.
   static constexpr absl::Duration kLasts = absl::Seconds(1);
   static constexpr absl::Duration kShortestPause = absl::Milliseconds(250);
-  static constexpr absl::Duration kLongestPause = absl::Seconds(2);
+  static constexpr int kMostMisses = 5;  // that count: a pause of two seconds
   // Time to have, of what answers take in the mean.
   static constexpr double kSpare = 1.5;
 
@@ -50,7 +49,7 @@ class Shedding {
 
   double seconds_per_byte_ = 0;  // 0: not known
   absl::Time until_ = absl::InfinitePast();
-  absl::Duration pause_;  // the last one, or what answers have left of it
+  int alone_misses_ = 0;  // less what was answered since
   absl::Time resume_ = absl::InfinitePast();
 };
 

@@ -34,40 +34,41 @@ TEST(Shedding, SaysHowMuchTimeIsMissing) {
   EXPECT_EQ(missing_ms(0, 32 * kMega, absl::Microseconds(1)), 0) << "it waits for none";
 }
 
-// It was alone and late: others ask for too much. Or the server stood still, and is well again.
+// It was alone and late, twice: others ask for too much.
 TEST(Shedding, AsksAgainAfterAWhileThatDoubles) {
   Shedding shedding;
-  const auto waits_ms = [&](absl::Duration at, uint64_t before = 0) {
-    return absl::ToInt64Milliseconds(
-        shedding.Missing(before, kMega, absl::Seconds(1), kBegin + at));
+  absl::Time now = kBegin;
+  const auto waits_ms = [&](uint64_t before = 0) {
+    return absl::ToInt64Milliseconds(shedding.Missing(before, kMega, absl::Seconds(1), now));
   };
-  const auto miss = [&](absl::Duration at) {
-    shedding.OnMiss(0, kMega, absl::Milliseconds(500), kBegin + at);
+  // As soon as it may be asked for; it takes half a second.
+  const auto miss = [&] {
+    now += absl::Milliseconds(waits_ms() + 500);
+    shedding.OnMiss(0, kMega, absl::Milliseconds(500), now);
   };
-  miss(absl::ZeroDuration());
-  EXPECT_EQ(waits_ms(absl::Milliseconds(10)), 240);
-  EXPECT_EQ(waits_ms(absl::Milliseconds(10), 1), 240);
-  EXPECT_EQ(waits_ms(absl::Milliseconds(250)), 0);
-  miss(absl::Milliseconds(750));
-  EXPECT_EQ(waits_ms(absl::Milliseconds(750)), 500);
-  miss(absl::Milliseconds(1750));
-  EXPECT_EQ(waits_ms(absl::Milliseconds(1750)), 1000);
-  miss(absl::Milliseconds(3250));
-  miss(absl::Milliseconds(5750));
-  EXPECT_EQ(waits_ms(absl::Milliseconds(5750)), 2000) << "at most";
-  // What had others before it says nothing of them.
-  shedding.OnMiss(kMega, kMega, absl::Milliseconds(500), kBegin + absl::Milliseconds(7750));
-  EXPECT_EQ(waits_ms(absl::Milliseconds(7750)), 0);
-  shedding.OnAnswer(kMega, absl::Milliseconds(300));
-  miss(absl::Milliseconds(8000));
-  EXPECT_EQ(waits_ms(absl::Milliseconds(8000)), 2000);
-  shedding.OnAnswer(kMega, absl::Milliseconds(300));
-  shedding.OnAnswer(kMega, absl::Milliseconds(300));
-  miss(absl::Milliseconds(10'000));
-  EXPECT_EQ(waits_ms(absl::Milliseconds(10'000)), 1000);
+  miss();
+  EXPECT_EQ(waits_ms(), 0) << "it may have stood still";
+  miss();
+  EXPECT_EQ(waits_ms(), 250);
+  EXPECT_EQ(waits_ms(1), 250);
+  now += absl::Milliseconds(100);
+  EXPECT_EQ(waits_ms(), 150);
+  for (const int pause : {500, 1000, 2000, 2000}) {
+    miss();
+    EXPECT_EQ(waits_ms(), pause);
+  }
+  // What had others before it says nothing of other clients.
+  now += absl::Seconds(2);
+  shedding.OnMiss(kMega, kMega, absl::Milliseconds(500), now);
+  EXPECT_EQ(waits_ms(), 0);
+  // Each answer takes one miss back.
+  for (int i = 0; i < 3; ++i) shedding.OnAnswer(kMega, absl::Milliseconds(300));
+  miss();
+  EXPECT_EQ(waits_ms(), 500);
   // A second without any of it, and it is forgotten.
-  miss(absl::Milliseconds(12'001));
-  EXPECT_EQ(waits_ms(absl::Milliseconds(12'001)), 250);
+  now += absl::Milliseconds(1501);
+  miss();
+  EXPECT_EQ(waits_ms(), 0);
 }
 
 TEST(Shedding, AServerThatStoodStillIsNotRefusedForEver) {
