@@ -33,7 +33,9 @@ class Turns {
   }
   // For one that goes away.
   void Remove(Turn& turn) {
-    if (turn.waiting_) std::erase(ahead_, &turn), std::erase(waiting_, &turn);
+    if (!turn.waiting_) return;
+    std::erase(ahead_, &turn);
+    std::erase(waiting_, &turn);
     turn.waiting_ = false;
   }
   bool waiting() const { return !ahead_.empty() || !waiting_.empty(); }
@@ -54,8 +56,8 @@ class Turns {
 
 // What is not worth going on with. A queue that is served in its order, and is longer than what it
 // serves may take, answers everything just too late. So once a request's time was over before all
-// of it was gathered, none is begun that has little of its time left: what is left is
-// answered in time. That holds for any number of clients, each of which sees its own requests alone
+// of it was gathered, none is begun that has little of its time left: the others are answered in
+// time. That holds for any number of clients, each of which sees its own requests alone
 // (client/shedding.h).
 class Lateness {
  public:
