@@ -229,6 +229,8 @@ void Dispatch::EndAttempt(size_t server, Attempt& attempt, const absl::Status& s
       shedding.OnMiss(attempt.bytes_outstanding - bytes, bytes, least, ended_at_);
     } else if (status.ok()) {
       shedding.OnAnswer(attempt.bytes_outstanding, took);
+    } else if (absl::IsResourceExhausted(status)) {
+      shedding.OnRefused(RetryAfter(status), ended_at_);
     }
   }
   --part->attempts;
@@ -306,6 +308,7 @@ void Dispatch::Judge(size_t server, const Attempt& attempt, bool won, const absl
   const Part& part = *attempt.part;
   if (attempt.sent == absl::Time()) return;  // What never left says nothing.
   if (!status.ok()) {
+    if (absl::IsResourceExhausted(status)) return;  // Whoever is busy is not ill.
     if (IsWorthAnother(status) || attempt.kind == Attempt::Kind::kTrial) Strike(server);
     return;
   }

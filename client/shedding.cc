@@ -30,6 +30,11 @@ void Shedding::OnMiss(uint64_t before, uint64_t bytes, absl::Duration took, absl
   Extend(std::max(now, resume_));
 }
 
+void Shedding::OnRefused(absl::Duration after, absl::Time now) {
+  resume_ = std::max(resume_, now + after);
+  Extend(resume_);
+}
+
 absl::Duration Shedding::Missing(uint64_t before, uint64_t bytes, absl::Duration left,
                                  absl::Time now) {
   if (now >= until_) return absl::ZeroDuration();

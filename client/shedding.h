@@ -19,6 +19,8 @@ namespace engram {
 // - what would wait for none tells how long answers take now, and is asked for. Where that is late
 //   as well, twice in a row, other clients ask for too much: the next one is not asked for before a
 //   while, twice as long each time. Once may be a server that stood still.
+// A server that knows of all of them says itself when to ask again (service/backlog.h); nothing is
+// asked for before.
 class Shedding {
  public:
   // Something was answered `took` after it was sent, `bytes` of answers being outstanding then, its
@@ -29,6 +31,8 @@ class Shedding {
   void OnMiss(uint64_t before, uint64_t bytes, absl::Duration took, absl::Time now);
   // The same of what was never sent.
   void OnMiss(absl::Time now);
+  // The server has no room, and says after what time to ask again.
+  void OnRefused(absl::Duration after, absl::Time now);
 
   // How much more time than `left` an answer of `bytes` should have that comes behind `before`
   // others, or when to ask for it; zero: now.

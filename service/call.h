@@ -13,6 +13,7 @@
 #include "engram/v1/engram.grpc.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "service/answer_pool.h"
+#include "service/backlog.h"
 #include "service/change_thread.h"
 #include "service/client_limits.h"
 #include "service/completion.h"
@@ -66,6 +67,7 @@ struct CallContext {
   Turns answers = {};  // notices, errors and decode
   Turns prefill = {};
   Lateness lateness = {};
+  Backlog backlog = {};
   absl::Time last_decode = absl::InfinitePast();  // when the last decode request came
   // What is held, as this thread knows it; brought up to date by whoever looks at it.
   std::shared_ptr<const GenerationSet> held = nullptr;

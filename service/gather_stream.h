@@ -114,6 +114,9 @@ class GatherStream final : public LongCall {
   void Receive();
   absl::Status Decode(StreamRequest& request);
   absl::Status Admit(Pending& pending);
+  // Whether it would be answered in time.
+  absl::Status CheckTime(const Pending& pending);
+  uint64_t BytesOf(uint64_t rows) const;
   void CancelRequest(uint64_t request_id);
   // Once per stream, before anything is refused.
   void NoticeDrain();
@@ -160,6 +163,7 @@ class GatherStream final : public LongCall {
 
   CallContext& context_;
   const CallCount count_;
+  Backlog::Stream backlog_;
   grpc::ServerContext server_context_;
   grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream_;
   grpc::ByteBuffer incoming_;

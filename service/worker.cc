@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include <utility>
+
 #include "absl/time/clock.h"
 #include "proto/base/spin.h"
 
@@ -9,6 +11,10 @@ namespace engram {
 namespace {
 
 const gpr_timespec kNoWait = gpr_time_0(GPR_CLOCK_MONOTONIC);
+// What gRPC has ready may be seen in a wait only, which is then over at once.
+constexpr int64_t kIdleNs = 1'000'000;
+// Events that are taken in, one after the other, before anything is answered.
+constexpr size_t kMostEvents = 64;
 const gpr_timespec kForEver = gpr_inf_future(GPR_CLOCK_MONOTONIC);
 
 }  // namespace
@@ -67,40 +73,55 @@ void Worker::OnPhase(Phase phase) {
   }
 }
 
-// Whatever has come is taken in first, then answered, then one piece of prefill, then waiting.
-// Before prefill the queue is looked at twice: a write that was done at once has left a kick in it,
-// which gRPC takes for a reason not to look at the sockets the first time.
+// Whatever has come is taken in first, then answered, then one piece of prefill, then waiting;
+// where more comes than can be taken in, all of that goes on all the same. Before prefill the queue
+// is looked at twice: a write that was done at once has left a kick in it, which gRPC takes for a
+// reason not to look at the sockets the first time.
 void Worker::Run() {
   pthread_setname_np(pthread_self(), "engram-serve");
-  while (TakeEvent() || context_.answers.GiveOne() ||
-         (context_.prefill.waiting() && (TakeEvent() || context_.prefill.GiveOne())) ||
-         WaitForEvent()) {
+  size_t taken = 0;  // events in a row
+  while (true) {
+    if (taken < kMostEvents && TakeEvent()) {
+      ++taken;
+    } else if (std::exchange(taken, 0) == kMostEvents) {
+      while (context_.answers.GiveOne()) {
+      }
+      context_.prefill.GiveOne();
+    } else if (!context_.answers.GiveOne() &&
+               !(context_.prefill.waiting() && (TakeEvent() || context_.prefill.GiveOne())) &&
+               !WaitForEvent()) {
+      return;
+    }
   }
 }
 
 bool Worker::TakeEvent() {
-  void* tag = nullptr;
-  bool ok = false;
-  if (context_.queue->AsyncNext(&tag, &ok, kNoWait) != grpc::CompletionQueue::GOT_EVENT) {
-    return false;
-  }
-  Handle(tag, ok);
+  Event event;
+  if (!Next(kNoWait, event)) return false;
+  Handle(event);
   return true;
 }
 
 bool Worker::WaitForEvent() {
-  if (SpinUntil(context_.options.spin, [this] { return TakeEvent(); })) return true;
-  void* tag = nullptr;
-  bool ok = false;
-  if (context_.queue->AsyncNext(&tag, &ok, kForEver) != grpc::CompletionQueue::GOT_EVENT) {
+  Event event;
+  const int64_t begun_ns = absl::GetCurrentTimeNanos();
+  if (!SpinUntil(context_.options.spin, [&] { return Next(kNoWait, event); }) &&
+      !Next(kForEver, event)) {
     return false;
   }
-  Handle(tag, ok);
+  const int64_t now_ns = absl::GetCurrentTimeNanos();
+  if (now_ns - begun_ns > kIdleNs) context_.backlog.OnIdle(now_ns);
+  Handle(event);
   return true;
 }
 
-void Worker::Handle(void* tag, bool ok) {
-  Completion::Of(tag).Run(ok);
+bool Worker::Next(gpr_timespec until, Event& event) {
+  return context_.queue->AsyncNext(&event.tag, &event.ok, until) ==
+         grpc::CompletionQueue::GOT_EVENT;
+}
+
+void Worker::Handle(const Event& event) {
+  Completion::Of(event.tag).Run(event.ok);
   if (closing_ && context_.calls == 0 && !shut_down_) {
     shut_down_ = true;
     context_.queue->Shutdown();

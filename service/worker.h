@@ -45,12 +45,20 @@ class Worker {
     Completion completion;
   };
 
+  // What has come of an operation.
+  struct Event {
+    void* tag = nullptr;
+    bool ok = false;
+  };
+
   void Run();
   // Handles an event that is there. False: there is none.
   bool TakeEvent();
   // Waits for an event, polling before it sleeps, and handles it. False: the queue is at its end.
   bool WaitForEvent();
-  void Handle(void* tag, bool ok);
+  // False: none has come until then.
+  bool Next(gpr_timespec until, Event& event);
+  void Handle(const Event& event);
   void Set(Notice& notice);
   void OnPhase(Phase phase);
 

@@ -2,12 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <deque>
-#include <queue>
-#include <random>
-#include <vector>
-
 namespace engram {
 namespace {
 
@@ -118,127 +112,18 @@ TEST(Shedding, AServerThatIsQuickAgainIsSoonAskedForAll) {
   EXPECT_FALSE(refuses());
 }
 
-// A server that answers `kRate` bytes a second, in their order, to clients that each ask as
-// Dispatch does: as far as a credit goes, the rest waits, and what is over is called off. What
-// service/call.h calls late it does not begin.
-class Overload {
- public:
-  static constexpr double kRate = 350e6, kTime = 0.5, kSeconds = 10;
-  // Of what an answer costs, what refusing one does. Of ours it is about a quarter.
-  static constexpr double kRefusal = 0.25;
-  static constexpr uint64_t kCredit = 16 * kMega, kBytes = kMega;
-
-  Overload(size_t clients, bool client_sheds, bool server_sheds)
-      : client_sheds_(client_sheds), server_sheds_(server_sheds), lanes_(clients) {}
-
-  // Answers in time a second, where `multiple` times what can be answered is asked for; those of
-  // the first second, in which nobody knows, are not counted.
-  double GoodputAt(double multiple) {
-    const double gap = kBytes / (kRate * multiple);
-    for (double now = 0; now < kSeconds; now += gap) {
-      Serve(now);
-      Ask(lanes_[random_() % lanes_.size()], now);
-    }
-    return static_cast<double>(good_) / (kSeconds - 1);
-  }
-
- private:
-  struct Request {
-    double deadline = 0, sent = 0;
-    uint64_t outstanding = 0;
+TEST(Shedding, AsksNothingBeforeTheServerSaysSo) {
+  Shedding shedding;
+  shedding.OnRefused(absl::Milliseconds(300), kBegin);
+  const auto waits_ms = [&](int64_t at_ms) {
+    return absl::ToInt64Milliseconds(
+        shedding.Missing(0, kMega, absl::Seconds(1), kBegin + absl::Milliseconds(at_ms)));
   };
-  struct Lane {
-    Shedding shedding;
-    std::deque<Request> waiting;
-    uint64_t in_flight = 0;
-  };
-
-  static absl::Time At(double now) { return kBegin + absl::Seconds(now); }
-
-  bool Refused(Lane& lane, const Request& request, uint64_t before, double now) const {
-    return client_sheds_ &&
-           lane.shedding.Missing(before, kBytes, absl::Seconds(request.deadline - now), At(now)) >
-               absl::ZeroDuration();
-  }
-
-  void Ask(Lane& lane, double now) {
-    const Request request{.deadline = now + kTime};
-    const uint64_t outstanding = lane.in_flight + lane.waiting.size() * kBytes;
-    const bool waits = !lane.waiting.empty() || lane.in_flight + kBytes > kCredit;
-    if (waits && Refused(lane, request, outstanding, now)) return;
-    lane.waiting.push_back(request);
-    SendWaiting(lane, now);
-  }
-
-  void SendWaiting(Lane& lane, double now) {
-    while (!lane.waiting.empty()) {
-      Request request = lane.waiting.front();
-      const bool wanted = now < request.deadline;
-      if (wanted && lane.in_flight != 0 && lane.in_flight + kBytes > kCredit) return;
-      lane.waiting.pop_front();
-      if (!wanted) {
-        lane.shedding.OnMiss(At(now));
-      } else if (!Refused(lane, request, lane.in_flight, now)) {
-        lane.in_flight += kBytes;
-        request.sent = now;
-        request.outstanding = lane.in_flight;
-        asked_.emplace(&lane, request);
-      }
-    }
-  }
-
-  // Whether it is worth beginning when its turn comes.
-  bool IsWorthIt(const Request& request) {
-    if (free_at_ > request.deadline) late_until_ = free_at_ + 1;
-    const bool late = server_sheds_ && free_at_ < late_until_;
-    return request.deadline - free_at_ >= (late ? kTime / 16 : 0);
-  }
-
-  // What it has been asked for, up to now. What is called off, or not begun, costs it a little.
-  void Serve(double now) {
-    while (!asked_.empty()) {
-      auto [lane, request] = asked_.front();
-      const bool wanted = IsWorthIt(request);
-      const double costs = kBytes / kRate * (wanted ? 1 : kRefusal);
-      const double done = std::max(free_at_, request.sent) + costs;
-      if (done > now) return;
-      asked_.pop();
-      free_at_ = done;
-      lane->in_flight -= kBytes;
-      const bool good = wanted && done <= request.deadline;
-      const absl::Duration took = absl::Seconds(done - request.sent);
-      if (good) {
-        lane->shedding.OnAnswer(request.outstanding, took);
-      } else {
-        lane->shedding.OnMiss(request.outstanding - kBytes, kBytes, took, At(done));
-      }
-      good_ += good && done > 1;
-      SendWaiting(*lane, done);
-    }
-  }
-
-  const bool client_sheds_, server_sheds_;
-  std::vector<Lane> lanes_;
-  std::queue<std::pair<Lane*, Request>> asked_;
-  std::minstd_rand random_{7};
-  double free_at_ = 0;
-  double late_until_ = 0;
-  size_t good_ = 0;
-};
-
-TEST(Shedding, GoodputIsKeptUpToTwentyTimesWhatCanBeAnswered) {
-  constexpr double kCapacity = Overload::kRate / Overload::kBytes;
-  for (const size_t clients : {1, 4, 32, 64}) {
-    for (const double multiple : {0.9, 1.0, 1.2, 2.0, 5.0, 20.0}) {
-      EXPECT_GE(Overload(clients, true, true).GoodputAt(multiple),
-                0.9 * std::min(1.0, multiple) * kCapacity)
-          << clients << " clients, " << multiple << "x";
-    }
-  }
-  // What they are there for: clients bound what they ask for, and the server begins nothing late.
-  EXPECT_LT(Overload(4, false, false).GoodputAt(20), 0.5 * kCapacity);
-  EXPECT_LT(Overload(256, false, true).GoodputAt(20), 0.1 * kCapacity);
-  EXPECT_GE(Overload(256, true, true).GoodputAt(20), 0.6 * kCapacity);
+  EXPECT_EQ(waits_ms(100), 200);
+  shedding.OnRefused(absl::Milliseconds(50), kBegin + absl::Milliseconds(100));
+  EXPECT_EQ(waits_ms(100), 200) << "the later of two";
+  EXPECT_EQ(waits_ms(299), 1);
+  EXPECT_EQ(waits_ms(300), 0);
 }
 
 }  // namespace
