@@ -74,9 +74,9 @@ TEST(ClientMetrics, MaskedRowsAndFailedLookups) {
   std::vector<uint8_t> out;
   ASSERT_THAT(LookUp(*client, 1, {5, kNoRow, 7, kNoRow, kNoRow}, out), IsOk());
   EXPECT_EQ(client->stats().masked_rows, 3u);
-  cluster.disturbance(0).failure = absl::StatusCode::kResourceExhausted;
-  EXPECT_FALSE(LookUp(*client, 1, {5}, out).ok());
   cluster.disturbance(0).failure = absl::StatusCode::kFailedPrecondition;
+  EXPECT_FALSE(LookUp(*client, 1, {5}, out).ok());
+  cluster.disturbance(0).failure = absl::StatusCode::kResourceExhausted;
   EXPECT_FALSE(LookUp(*client, 1, {5}, out).ok());
   const ClientStats stats = client->stats();
   EXPECT_EQ(stats.lookups, 3u);

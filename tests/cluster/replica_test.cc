@@ -111,14 +111,39 @@ TEST(ReplicaTest, WhereNoServerHasRoomFewRequestsAreSentTwice) {
   cluster.disturbance(1).failure = Code::kResourceExhausted;
   ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
   std::vector<uint8_t> out;
-  constexpr int kLookups = 400;
+  constexpr int kLookups = 200;
   for (int i = 0; i < kLookups; ++i) {
     const absl::Status status = LookUp(*client, 1, {1, 2, 3}, out);
     ASSERT_THAT(status, StatusIs(Code::kResourceExhausted, "server 127.0.0.1:"));
-    EXPECT_EQ(RetryAfter(status), kFailureRetryAfter);
+    absl::SleepFor(RetryAfter(status));
   }
+  EXPECT_GE(client->stats().requests, kLookups);
   EXPECT_GT(client->stats().retries, 0u);
   EXPECT_LE(client->stats().retries, 16 + kLookups / 8);  // a burst, and a tenth of the requests
+  EXPECT_EQ(client->stats().ejections, 0u) << "who is busy is not ill";
+}
+
+TEST(ReplicaTest, WhoHasNoRoomIsNotAskedBeforeItsTime) {
+  TestCluster cluster(1);
+  cluster.disturbance(0).failure = Code::kResourceExhausted;
+  ASSERT_OK_AND_ASSIGN(const auto client, Connect(cluster.addresses()));
+  std::vector<uint8_t> out;
+  const auto look_up = [&] {
+    const absl::Status status = LookUp(*client, 1, {1, 2, 3}, out);
+    EXPECT_THAT(status, StatusIs(Code::kResourceExhausted, "server 127.0.0.1:"));
+    return RetryAfter(status);
+  };
+  EXPECT_EQ(look_up(), kFailureRetryAfter);
+  const absl::Time refused = absl::Now();
+  uint64_t asked = 1;
+  for (absl::Duration after = look_up(); after < kFailureRetryAfter; after = look_up()) {
+    EXPECT_GT(after, absl::ZeroDuration());
+    EXPECT_EQ(client->stats().requests, 1u);
+    ++asked;
+  }
+  EXPECT_GE(absl::Now(), refused + kFailureRetryAfter - absl::Milliseconds(1));
+  EXPECT_EQ(client->stats().requests, 2u) << "it was asked again when its time had come";
+  EXPECT_EQ(client->stats().shed, asked - 1);
 }
 
 TEST(ReplicaTest, WhereAllFailTheErrorNamesTheServer) {
