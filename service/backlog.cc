@@ -1,7 +1,6 @@
 #include "service/backlog.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace engram {
 namespace {
@@ -56,12 +55,14 @@ int64_t Backlog::Stream::Refuse(WirePriority priority, uint64_t bytes, int64_t b
 }
 
 void Backlog::OnIdle(int64_t now_ns) {
+  if (now_ns < last_ns_) known_until_ns_ = 0;  // The clock was set back.
   measured_bytes_ = 0;
   since_ns_ = last_ns_ = now_ns;
 }
 
 void Backlog::OnAnswered(uint64_t bytes, int64_t now_ns) {
-  if (now_ns > std::exchange(last_ns_, now_ns) + kStandsStillNs) return OnIdle(now_ns);
+  if (now_ns < last_ns_ || now_ns > last_ns_ + kStandsStillNs) return OnIdle(now_ns);
+  last_ns_ = now_ns;
   measured_bytes_ += bytes;
   const int64_t took_ns = now_ns - since_ns_;
   if (took_ns < kMeasuredNs || measured_bytes_ < kMeasuredBytes) return;

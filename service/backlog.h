@@ -16,7 +16,8 @@ namespace engram {
 // has done since it last waited for something to do; a thread that waits has no backlog. Each that
 // is refused is told when to come again, one after the other, no sooner than there may be room: so
 // any number of clients, each of which sees its own requests alone (client/shedding.h), ask
-// together for what can be answered. Of one thread; all times in ns, of one clock.
+// together for what can be answered. Of one thread; all times in ns, of one clock,
+// which may be set.
 class Backlog {
  public:
   // What one stream waits for. It leaves with its life.

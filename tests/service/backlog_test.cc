@@ -29,7 +29,7 @@ class BacklogTest : public ::testing::Test {
 
   Backlog backlog_;
   Backlog::Stream stream_{backlog_};
-  int64_t now_ = 1'000'000 * kMs;
+  int64_t now_ = 1'000'000'000 * kMs;
 };
 
 TEST_F(BacklogTest, NothingIsRefusedBeforeAMeasure) {
@@ -80,6 +80,17 @@ TEST_F(BacklogTest, FollowsTheLastMeasuresAndForgetsThemInASecond) {
   Work(4);
   EXPECT_EQ(RefuseMs(stream_, 1, 12), 0);
   EXPECT_NE(RefuseMs(stream_, 1, 11), 0);
+}
+
+TEST_F(BacklogTest, AClockThatIsSetBackIsNoMeasure) {
+  backlog_.OnIdle(now_);
+  Work(4);
+  EXPECT_NE(RefuseMs(stream_, 1, 1), 0);
+  now_ -= 3'600'000 * kMs;
+  Work(1);
+  EXPECT_EQ(RefuseMs(stream_, 1, 1), 0);
+  Work(4);
+  EXPECT_NE(RefuseMs(stream_, 1, 1), 0);
 }
 
 TEST_F(BacklogTest, StreamsWaitForTheirShareOfEachOther) {
