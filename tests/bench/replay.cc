@@ -59,13 +59,12 @@ absl::StatusOr<std::unique_ptr<Replay>> Replay::Create(const Client& client, con
   ASSIGN_OR_RETURN(auto slot,
                    Slot::Create(client, {.max_tokens = static_cast<uint32_t>(sequences)}));
   return std::unique_ptr<Replay>(
-      new Replay(client, local, std::move(guesses), std::move(hasher), std::move(slot)));
+      new Replay(local, std::move(guesses), std::move(hasher), std::move(slot)));
 }
 
-Replay::Replay(const Client& client, const Table& local, std::shared_ptr<Guesses> guesses,
-               RowHasher hasher, std::unique_ptr<Slot> slot)
-    : client_(client),
-      local_(local),
+Replay::Replay(const Table& local, std::shared_ptr<Guesses> guesses, RowHasher hasher,
+               std::unique_ptr<Slot> slot)
+    : local_(local),
       guesses_(std::move(guesses)),
       hasher_(std::move(hasher)),
       slot_(std::move(slot)) {}

@@ -72,14 +72,13 @@ class Replay {
     LookBack checked;                          // of the rows that must come
   };
 
-  Replay(const Client& client, const Table& local, std::shared_ptr<Guesses> guesses,
-         RowHasher hasher, std::unique_ptr<Slot> slot);
+  Replay(const Table& local, std::shared_ptr<Guesses> guesses, RowHasher hasher,
+         std::unique_ptr<Slot> slot);
   absl::Status Begin(std::span<const Passage> passages);
   absl::StatusOr<ReplayedStep> Step(std::span<const Passage> passages, size_t step);
   bool AllDone() const;
   absl::Status Check(std::span<const Passage> passages, size_t step);
 
-  const Client& client_;
   const Table& local_;
   const std::shared_ptr<Guesses> guesses_;
   const RowHasher hasher_;
