@@ -46,11 +46,8 @@ int64_t Backlog::Stream::Refuse(WirePriority priority, uint64_t bytes, int64_t b
   const auto takes_ns = [&](uint64_t what) {
     return static_cast<int64_t>(backlog_.ns_per_byte_ * static_cast<double>(what));
   };
-  const int64_t time_ns = budget_ns - budget_ns / kSpareShare;
-  const int64_t missing_ns = takes_ns(all) - time_ns;
+  const int64_t missing_ns = takes_ns(all) - (budget_ns - budget_ns / kSpareShare);
   if (missing_ns <= 0) return 0;
-  // What would be late alone makes nobody else come later.
-  if (takes_ns(bytes) > time_ns) return std::min(missing_ns, kMostNs);
   int64_t& next_ns = backlog_.next_ns_;
   next_ns = std::max(next_ns, now_ns + missing_ns) + kApart * takes_ns(bytes);
   if (next_ns > now_ns + kMostNs) next_ns = now_ns + kMostNs / 2;
