@@ -13,11 +13,11 @@ namespace engram {
 
 // A request that would come too late is refused when it comes: that costs a few bytes, and its
 // client hears of it while there is time to ask elsewhere. How long answers take is what the thread
-// has done since it last waited for something to do; a thread that waits has no backlog. Each that
-// is refused is told when to come again, one after the other, no sooner than there may be room: so
-// any number of clients, each of which sees its own requests alone (client/shedding.h), ask
-// together for what can be answered. Of one thread; all times in ns, of one clock,
-// which may be set.
+// has done of late without a pause; a thread that waits for something to do has no backlog. Each
+// that is refused is told when to come again, one after the other, no sooner than there may be
+// room: so any number of clients, each of which sees its own requests alone (client/shedding.h),
+// ask together for what can be answered. Of one thread; all times in ns, of one clock, which may be
+// set.
 class Backlog {
  public:
   // What one stream waits for. It leaves with its life.

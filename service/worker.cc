@@ -11,11 +11,11 @@ namespace engram {
 namespace {
 
 const gpr_timespec kNoWait = gpr_time_0(GPR_CLOCK_MONOTONIC);
+const gpr_timespec kForEver = gpr_inf_future(GPR_CLOCK_MONOTONIC);
 // What gRPC has ready may be seen in a wait only, which is then over at once.
 constexpr int64_t kIdleNs = 1'000'000;
 // Events that are taken in, one after the other, before anything is answered.
 constexpr size_t kMostEvents = 64;
-const gpr_timespec kForEver = gpr_inf_future(GPR_CLOCK_MONOTONIC);
 
 }  // namespace
 

@@ -30,7 +30,8 @@ class Overload {
   static constexpr double kRate = 350e6, kTime = 0.5, kSeconds = 8;
   // Until then servers and clients learn that there is overload.
   static constexpr double kSurge = 2;
-  // Of what an answer costs, what taking in a request does, or calling it off, or refusing it.
+  // Of what an answer costs, what taking in a request does, or calling it off, or refusing it. Of
+  // ours it is somewhat more (tests/faults/README.md, "Overload").
   static constexpr double kMessage = 0.1;
   static constexpr uint64_t kCredit = 16 * kMega, kBytes = kMega;
   static constexpr int kPieces = 4;  // an answer
